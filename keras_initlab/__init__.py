@@ -1,0 +1,25 @@
+"""Weight initialization for Keras 3 that you can see, trust and choose in one line.
+
+>>> model = keras.Sequential(
+...     [keras.Input((64,))]
+...     + [keras.layers.Dense(128, "relu") for _ in range(50)]
+...     + [keras.layers.Dense(10)]
+... )
+>>> advice = keras_initlab.recommend(model)
+>>> applied = advice.apply(seed=0)
+"""
+
+from . import initializers as initializers
+from ._activations import ActivationStatistics as ActivationStatistics
+from ._activations import activation_statistics as activation_statistics
+from ._activations import gain as gain
+from ._errors import NoKernelsError as NoKernelsError
+from ._errors import NotPointwiseError as NotPointwiseError
+from ._errors import StructureChangedError as StructureChangedError
+from ._errors import TrainedWeightsError as TrainedWeightsError
+from ._errors import UnbuiltModelError as UnbuiltModelError
+from ._errors import UnsupportedModelError as UnsupportedModelError
+from ._fans import Fans as Fans
+from ._fans import fans as fans
+
+__version__ = "0.1.0"

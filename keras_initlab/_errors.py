@@ -1,0 +1,96 @@
+"""Error types, and the one sentence shape that all messages share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+class UnbuiltModelError(ValueError):
+    """The model has no weights yet, so there is nothing to look at."""
+
+
+class UnsupportedModelError(ValueError):
+    """The model's structure cannot be read."""
+
+
+class NoKernelsError(ValueError):
+    """The model holds no kernel that an initializer could fill."""
+
+
+class TrainedWeightsError(RuntimeError):
+    """The weights look trained, and overwriting them was not asked for."""
+
+
+class StructureChangedError(RuntimeError):
+    """The model is no longer the one that was looked at."""
+
+
+class NotPointwiseError(ValueError):
+    """The activation mixes units, so a single unit has no statistics."""
+
+
+def message(rule: str, received: str, cure: str = "") -> str:
+    """Joins rule, received value and cure into one message."""
+    return f"{rule} Received: {received}.{' ' + cure if cure else ''}"
+
+
+def check_positive(name: str, value: Any, usual: float) -> float:
+    """Returns `value` as a float, or raises if it is not positive and finite."""
+    if isinstance(value, bool) or not _is_real(value) or not 0 < value < math.inf:
+        raise ValueError(
+            message(
+                f"`{name}` must be a positive, finite number.",
+                f"{name}={value!r}",
+                f"The usual value is {usual}.",
+            )
+        )
+    return float(value)
+
+
+def check_non_negative(name: str, value: Any, usual: float) -> float:
+    """Returns `value` as a float, or raises if it is negative or not finite."""
+    if isinstance(value, bool) or not _is_real(value) or not 0 <= value < math.inf:
+        raise ValueError(
+            message(
+                f"`{name}` must be a finite number that is not negative.",
+                f"{name}={value!r}",
+                f"The usual value is {usual}.",
+            )
+        )
+    return float(value)
+
+
+def check_count(name: str, value: Any, usual: int, least: int = 1) -> int:
+    """Returns `value` as an int, or raises if it is not a whole number >= `least`."""
+    is_whole = _is_real(value) and not isinstance(value, bool) and value == value // 1
+    if not is_whole or value < least:
+        raise ValueError(
+            message(
+                f"`{name}` must be a whole number of at least {least}.",
+                f"{name}={value!r}",
+                f"The usual value is {usual}.",
+            )
+        )
+    return int(value)
+
+
+def check_choice(name: str, value: Any, allowed: Iterable[str]) -> str:
+    """Returns `value`, or raises if it is not among `allowed`."""
+    names = sorted(allowed)
+    if value not in names:
+        raise ValueError(
+            message(
+                f"`{name}` must be one of {', '.join(map(repr, names))}.",
+                f"{name}={value!r}",
+            )
+        )
+    return value
+
+
+def _is_real(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except (TypeError, ValueError, OverflowError):
+        return False

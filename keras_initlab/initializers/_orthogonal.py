@@ -1,0 +1,252 @@
+"""Orthogonal kernels, right for every layout of axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from .._errors import check_count, check_positive, message
+from .._fans import KernelAxes
+from ._base import PACKAGE, LayoutInitializer
+from ._matrices import (
+    at_window_center,
+    check_matrix,
+    matrix_shape,
+    oriented,
+    orthonormal,
+    tall,
+    to_kernel,
+)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Orthogonal(LayoutInitializer):
+    """Kernels whose matrix from inputs to outputs is orthogonal, times a gain.
+
+    Every batch index and every gate gets a matrix of its own, uniformly distributed:
+    orthonormal columns where it has at least as many rows as columns, orthonormal rows
+    otherwise. Rows are what one output unit sums over (window and inputs). Differs
+    from Keras's class of that name where the kernel is no plain matrix: attention,
+    depthwise, transposed and recurrent kernels come out orthogonal here.
+
+    Args:
+        gain: factor on all singular values, positive.
+        gates: how many matrices lie side by side on the last output axis: 4 for an
+            LSTM's recurrent kernel, 3 for a GRU's.
+        seed: see `LayoutInitializer`, as for the axes.
+        input_axes: axes whose product is fan_in.
+        output_axes: axes whose product is fan_out.
+
+    Raises:
+        ValueError: for an argument out of range, a shape with fewer than two axes, or
+            outputs that do not divide into the gates.
+
+    Example:
+        >>> kernel = Orthogonal(gates=4, seed=0)((32, 128))
+        >>> forget = keras.ops.convert_to_numpy(kernel)[:, 32:64]
+        >>> bool(abs(forget.T @ forget - np.eye(32)).max() < 1e-5)
+        True
+
+    References:
+        Saxe et al. 2014, "Exact solutions to the nonlinear dynamics of learning in
+        deep linear neural networks", 1312.6120, section 4.
+    """
+
+    def __init__(
+        self,
+        gain: float = 1.0,
+        gates: int = 1,
+        seed: Any = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ):
+        super().__init__(seed, input_axes, output_axes)
+        self.gain = check_positive("gain", gain, usual=1.0)
+        self.gates = check_count("gates", gates, usual=1)
+
+    def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
+        check_matrix(type(self).__name__, shape)
+        batch, rows, columns = matrix_shape(shape, axes)
+        if columns % self.gates:
+            raise ValueError(
+                message(
+                    "The outputs of the kernel must divide into `gates`.",
+                    f"shape={shape}, gates={self.gates}",
+                )
+            )
+        block = columns // self.gates
+        normal = self._normal((batch, self.gates, *tall(rows, block)), dtype)
+        blocks = oriented(orthonormal(normal), rows, block)
+        side_by_side = ops.transpose(blocks, (0, 2, 1, 3))
+        matrices = ops.reshape(side_by_side, (batch, rows, columns))
+        return self.gain * to_kernel(matrices, shape, axes)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal initializer."""
+        return {"gain": self.gain, "gates": self.gates, **super().get_config()}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class DeltaOrthogonal(LayoutInitializer):
+    """Convolution kernels that are orthogonal at the center tap and zero elsewhere.
+
+    With padding "same" such a convolution keeps the norm of its input exactly where
+    it has no more inputs than outputs: it is the orthogonal matrix at every position.
+    A window of even size has its center at `(size − 1)//2`, where Keras puts it.
+
+    Args:
+        gain: factor on all singular values, positive.
+        seed: see `LayoutInitializer`, as for the axes.
+        input_axes: axes whose product is fan_in, the window among them.
+        output_axes: axes whose product is fan_out, the window among them.
+
+    Raises:
+        ValueError: if `gain` is out of range or the kernel has no window.
+
+    Example:
+        >>> layer = keras.layers.Conv2D(
+        ...     8, 3, padding="same", kernel_initializer=DeltaOrthogonal(seed=0)
+        ... )
+        >>> x = np.random.default_rng(0).normal(size=(1, 5, 5, 8)).astype("float32")
+        >>> y = keras.ops.convert_to_numpy(layer(x))
+        >>> bool(abs((y**2).sum() / (x**2).sum() - 1) < 1e-5)
+        True
+
+    References:
+        Xiao et al. 2018, "Dynamical isometry and a mean field theory of CNNs",
+        1806.05393, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        gain: float = 1.0,
+        seed: Any = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ):
+        super().__init__(seed, input_axes, output_axes)
+        self.gain = check_positive("gain", gain, usual=1.0)
+
+    def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
+        if not axes.window:
+            raise ValueError(
+                message(
+                    "`DeltaOrthogonal` needs a kernel with a window.",
+                    f"shape={shape}",
+                    "Use `Orthogonal` for a dense kernel.",
+                )
+            )
+        batch, rows, columns = _tap_shape(shape, axes)
+        normal = self._normal((batch, *tall(rows, columns)), dtype)
+        tap = oriented(orthonormal(normal), rows, columns)
+        return at_window_center(self.gain * tap, shape, axes)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal initializer."""
+        return {"gain": self.gain, **super().get_config()}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MirroredOrthogonal(LayoutInitializer):
+    """Orthogonal kernels between units in mirrored pairs.
+
+    Unit i and unit i + ⌊n/2⌋ get opposite incoming weights, so they compute φ(u) and
+    φ(−u), and the next kernel reads their difference. For ReLU, GELU, SiLU, hard SiLU
+    and softplus that difference is exactly u (for leaky ReLU (1 + slope)·u), so a
+    network of such kernels with zero biases is at initialization exactly linear and
+    orthogonal, at any depth, and becomes nonlinear as it learns. The kernel is
+    [[W, −W], [−W, W]] with W orthogonal. Kernels with a window hold it at the center
+    tap, as `DeltaOrthogonal` does.
+
+    Of an odd number of units, the last stands alone: as an output it gets an
+    orthogonal direction of its own, as an input it starts with zero weights.
+
+    Args:
+        gain: factor on the singular values of W, positive: 1 for the activations
+            above, 1/(1 + slope) for leaky ReLU.
+        mirror_inputs: False for the first kernel of a stretch, whose inputs are no
+            pairs.
+        mirror_outputs: False for the last kernel, whose outputs are no pairs.
+        seed: see `LayoutInitializer`, as for the axes.
+        input_axes: axes whose product is fan_in.
+        output_axes: axes whose product is fan_out.
+
+    Raises:
+        ValueError: if `gain` is out of range, the shape has fewer than two axes, or
+            there are fewer than two units on a mirrored side.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8,))])
+        >>> for first in [True] + [False] * 99:
+        ...     kernel = MirroredOrthogonal(mirror_inputs=not first, seed=1)
+        ...     model.add(keras.layers.Dense(16, "relu", kernel_initializer=kernel))
+        >>> x = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
+        >>> y = keras.ops.convert_to_numpy(model(x))
+        >>> u = y[:, :8] - y[:, 8:]
+        >>> bool(np.allclose(np.linalg.norm(u, axis=1), np.linalg.norm(x, axis=1)))
+        True
+
+    References:
+        Balduzzi et al. 2017, "The shattered gradients problem: If resnets are the
+        answer, then what is the question?", 1702.08591, section 4.1, for ReLU.
+    """
+
+    def __init__(
+        self,
+        gain: float = 1.0,
+        mirror_inputs: bool = True,
+        mirror_outputs: bool = True,
+        seed: Any = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ):
+        super().__init__(seed, input_axes, output_axes)
+        self.gain = check_positive("gain", gain, usual=1.0)
+        self.mirror_inputs = bool(mirror_inputs)
+        self.mirror_outputs = bool(mirror_outputs)
+
+    def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
+        check_matrix(type(self).__name__, shape)
+        batch, inputs, outputs = _tap_shape(shape, axes)
+        _check_pairs("mirror_inputs", self.mirror_inputs, inputs, shape)
+        _check_pairs("mirror_outputs", self.mirror_outputs, outputs, shape)
+        rows = inputs // 2 if self.mirror_inputs else inputs
+        columns = (outputs + 1) // 2 if self.mirror_outputs else outputs
+        normal = self._normal((batch, *tall(rows, columns)), dtype)
+        matrix = self.gain * oriented(orthonormal(normal), rows, columns)
+        if self.mirror_outputs:
+            pairs, alone = matrix[..., : outputs // 2], matrix[..., outputs // 2 :]
+            matrix = ops.concatenate([pairs, -pairs, alone], axis=-1)
+        if self.mirror_inputs:
+            silent = ops.zeros((batch, inputs % 2, outputs), dtype)
+            matrix = ops.concatenate([matrix, -matrix, silent], axis=-2)
+        return at_window_center(matrix, shape, axes)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal initializer."""
+        return {
+            "gain": self.gain,
+            "mirror_inputs": self.mirror_inputs,
+            "mirror_outputs": self.mirror_outputs,
+            **super().get_config(),
+        }
+
+
+def _tap_shape(shape: tuple[int, ...], axes: KernelAxes) -> tuple[int, int, int]:
+    """The shape `(batch, inputs, outputs)` of one tap of the window."""
+    one_tap = tuple(1 if i in axes.window else n for i, n in enumerate(shape))
+    return matrix_shape(one_tap, axes)
+
+
+def _check_pairs(name: str, mirrored: bool, units: int, shape: tuple) -> None:
+    if mirrored and units < 2:
+        raise ValueError(
+            message(
+                f"`{name}` needs at least two units on that side.",
+                f"shape={shape}, {units} unit",
+                f"Pass `{name}=False`.",
+            )
+        )
