@@ -21,5 +21,10 @@ from ._errors import UnbuiltModelError as UnbuiltModelError
 from ._errors import UnsupportedModelError as UnsupportedModelError
 from ._fans import Fans as Fans
 from ._fans import fans as fans
+from .recommend import Applied as Applied
+from .recommend import Recommendation as Recommendation
+from .recommend import WidthsRecommendation as WidthsRecommendation
+from .recommend import recommend as recommend
+from .recommend import recommend_widths as recommend_widths
 
 __version__ = "0.1.0"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -275,11 +276,12 @@ def _not_pointwise(name: str) -> str:
 
 
 def _operation_name(operation: keras.Operation) -> str:
-    words = type(operation).__name__
-    return "".join(
-        f"_{letter.lower()}" if letter.isupper() and words[i - 1].islower() else letter
-        for i, letter in enumerate(words)
-    ).lower().replace("re_lu", "relu")
+    if isinstance(operation, keras.layers.ReLU):
+        if operation.negative_slope:
+            return "leaky_relu"
+        return "relu6" if operation.max_value == 6 else "relu"
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(operation).__name__).lower()
+    return words.replace("re_lu", "relu")
 
 
 def _of_operation(operation: keras.Operation) -> Callable[[Any], Any]:

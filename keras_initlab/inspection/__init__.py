@@ -1,0 +1,13 @@
+"""A built model in, immutable records of its kernels and their surroundings out."""
+
+from ._inspect import inspect as inspect
+from ._operations import Effect as Effect
+from ._operations import activation_name as activation_name
+from ._operations import activation_of as activation_of
+from ._operations import effect_of as effect_of
+from ._operations import is_activation as is_activation
+from ._records import Inspection as Inspection
+from ._records import KernelRecord as KernelRecord
+from ._records import Link as Link
+from ._records import Merge as Merge
+from ._records import Passage as Passage

@@ -1,0 +1,34 @@
+"""What a policy decides for one kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A policy's decision for one kernel.
+
+    Attributes:
+        initializer: a Keras initializer, or None to leave the kernel as it is.
+        reason: why, in one sentence.
+        reference: the paper or table it rests on.
+        confidence: in [0, 1]; see `Recommendation`.
+        alternatives: names of initializers that come next.
+        forward_gain: expected std of the pre-activation, relative to that of the
+            kernel before (or to the input's); None where theory has no answer.
+        backward_gain: the same for gradients, from this pre-activation to the one
+            before.
+        centered_mean: E[φ] of the activation that the kernel reads, if its bias
+            is to take that out: bias = −E[φ]·Σ kernel over the inputs.
+    """
+
+    initializer: Any
+    reason: str
+    reference: str
+    confidence: float
+    alternatives: tuple[str, ...] = ()
+    forward_gain: float | None = None
+    backward_gain: float | None = None
+    centered_mean: float | None = None

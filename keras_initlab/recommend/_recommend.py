@@ -1,0 +1,127 @@
+"""The recommender's front door."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from .._errors import check_choice, check_positive, message
+from ..inspection import Inspection, inspect
+from ._recommendation import Recommendation
+from ._rules import chain_widths, recommend_widths, rules_choices
+from ._signal import signal_choices
+
+_POLICIES = ("rules", "signal")
+_ADVICE = {
+    "narrow_bottleneck": "A hidden layer of fewer than 10 units passes at most as many "
+    "directions of the signal on: widen it unless that is its purpose.",
+    "very_deep": "More than 20 plain layers in a row: use a small learning rate. With "
+    "these kernels examples/quickstart.py trains 50 of them by Adam at 3e-4.",
+    "irregular_width": "Widths change by more than 10 times between hidden layers: the "
+    "scales here follow, but the narrow side decides what gets through.",
+}
+
+
+def recommend(
+    model: keras.Model,
+    policy: str = "signal",
+    input_std: float = 1.0,
+    data: Any = None,
+) -> Recommendation:
+    """Returns which initializer each kernel of a model should have, and why.
+
+    The model is only looked at. With `policy="signal"` every kernel gets the scale at
+    which the signal that really reaches it (through its true fans, the activation or
+    normalization before it, sums and residual branches) keeps its variance. Stretches
+    of more than three plain hidden layers get kernels that keep the geometry too, so
+    that they train at depths where a random kernel of any scale fails: mirrored pairs
+    where φ(z) − φ(−z) is (nearly) linear, as for ReLU, GELU, SiLU and ELU; orthogonal
+    kernels at the linear point for tanh and softsign; orthogonal kernels with a bias
+    that takes the mean out for sigmoid. With `policy="rules"` the table of
+    `recommend_widths` decides for all kernels alike.
+
+    Args:
+        model: a built Sequential or Functional model. Nested models and shared layers
+            are followed.
+        policy: `"signal"` or `"rules"`.
+        input_std: root mean square of the model's inputs, positive. 1 for
+            standardized data.
+        data: inputs to measure `input_std` on instead: an array `(examples, ...)` or a
+            list of arrays for several inputs.
+
+    Returns:
+        A `Recommendation`: print it, iterate over its rows, `apply` it.
+
+    Raises:
+        UnbuiltModelError: if the model has no weights yet.
+        UnsupportedModelError: if the model is neither Sequential nor Functional.
+        NoKernelsError: if no layer has a kernel.
+        ValueError: for an argument out of range or data that is empty or not finite.
+
+    Example:
+        >>> model = keras.Sequential(
+        ...     [keras.Input((64,))]
+        ...     + [keras.layers.Dense(128, "relu") for _ in range(50)]
+        ...     + [keras.layers.Dense(10)]
+        ... )
+        >>> advice = recommend(model)
+        >>> advice[1].initializer
+        MirroredOrthogonal(gain=1.0, mirror_inputs=True, mirror_outputs=True)
+        >>> len(advice.apply(seed=0).changed)
+        102
+
+    References:
+        The reference of each row. The constructions for plain stretches follow
+        Balduzzi et al. 2017, 1702.08591 (mirrored pairs) and Pennington et al. 2017,
+        1711.04735 (orthogonal kernels at the linear point).
+    """
+    check_choice("policy", policy, _POLICIES)
+    input_std = check_positive("input_std", input_std, usual=1.0)
+    inspection = inspect(model)
+    if data is not None:
+        input_std = _root_mean_square(data)
+    if policy == "rules":
+        choices, record = rules_choices(inspection)
+        return Recommendation(
+            model, inspection, choices, policy, record.issues, record.advice
+        )
+    choices = signal_choices(inspection, input_std)
+    issues = _issues(inspection)
+    advice = [_ADVICE[issue] for issue in issues]
+    return Recommendation(model, inspection, choices, policy, issues, advice)
+
+
+def _issues(inspection: Inspection) -> tuple[str, ...]:
+    """The rule table's issues, as far as they are ones for this policy."""
+    widths = chain_widths(inspection)
+    issues = recommend_widths(widths).issues
+    has_help = any(k.normalization or k.branches for k in inspection.kernels)
+    inner = widths[1:-1]  # channels in and classes out say nothing about the trunk
+    is_irregular = len(inner) > 1 and (
+        "irregular_width" in recommend_widths(inner).issues
+    )
+    keeps = {
+        "wide_layers": False,  # every scale follows the fans
+        "narrow_bottleneck": True,
+        "very_deep": not has_help,
+        "irregular_width": is_irregular,
+    }
+    return tuple(issue for issue in issues if keeps[issue])
+
+
+def _root_mean_square(data: Any) -> float:
+    arrays = data if isinstance(data, Sequence) else [data]
+    arrays = [np.asarray(array, dtype="float64") for array in arrays]
+    count = sum(array.size for array in arrays)
+    square = sum(float(np.sum(array**2)) for array in arrays) / max(1, count)
+    if not count or not np.isfinite(square) or square == 0:
+        raise ValueError(
+            message(
+                "`data` must hold finite inputs that are not all zero.",
+                f"data of {count} values with mean square {square:g}",
+            )
+        )
+    return float(np.sqrt(square))

@@ -1,0 +1,145 @@
+"""Plain deep stretches, and how each of their kernels hands the signal on.
+
+A stretch is a tree of dense or convolution kernels with nothing between them but
+pointwise activations and operations that treat all units alike: no normalization, no
+shortcut. There a random kernel of the right scale keeps the variance but not the
+geometry: after a few dozen layers all inputs look the same. Three constructions keep
+the map (nearly) linear and orthogonal, and which of them works is a matter of the
+activation's symmetry.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from .._activations import ActivationStatistics, activation_statistics
+from ..inspection import Effect, Inspection, KernelRecord, Link
+
+# Up to this many hidden layers every sensible scale trains equally well.
+SHALLOW = 3
+# Mirrored pairs stay near enough to linear up to SELU's 0.11 and sigmoid's 0.13; at
+# tanh's 0.27 they fail.
+_MOST_ODD_ERROR = 0.2
+_TRUNK = ("hidden", "output")
+_KEEPS_PAIRS = (Effect.ACTIVATION, Effect.SAME_UNITS, Effect.CHANNEL_LINEAR)
+
+
+class Carrier(enum.Enum):
+    """How the units of a layer carry the signal to the kernels that read them."""
+
+    RANDOM = "the variance is kept"
+    MIRRORED = "in pairs φ(u), φ(−u), whose difference is linear in u"
+    CENTERED = "about the activation's center"
+    LINEAR_POINT = "near zero, where the activation is linear"
+
+
+def carriers(inspection: Inspection) -> dict[int, Carrier]:
+    """Returns how each kernel's output carries the signal, by position."""
+    found = {
+        kernel.position: _carrier(kernel, inspection) for kernel in inspection.kernels
+    }
+    for stretch in _stretches(inspection, found):
+        if len(stretch) <= SHALLOW:
+            found.update(dict.fromkeys(stretch, Carrier.RANDOM))
+    return found
+
+
+def stretch_lengths(
+    inspection: Inspection, found: dict[int, Carrier]
+) -> dict[int, int]:
+    """Returns the number of hidden layers of each kernel's stretch, by position."""
+    lengths: dict[int, int] = {}
+    for stretch in _stretches(inspection, found):
+        for position in stretch:
+            lengths[position] = len(stretch)
+            for reader in inspection.readers[position]:
+                if isinstance(reader, KernelRecord):
+                    lengths[reader.position] = len(stretch)
+    return lengths
+
+
+def _stretches(
+    inspection: Inspection, found: dict[int, Carrier]
+) -> list[list[int]]:
+    """Groups the kernels whose outputs carry a signal, tree by tree."""
+    stretch_of: dict[int, list[int]] = {}
+    stretches: list[list[int]] = []
+    for kernel in inspection.kernels:  # sources come first
+        if found[kernel.position] is Carrier.RANDOM:
+            continue
+        source = kernel.links[0].source
+        stretch = stretch_of.get(source) if isinstance(source, int) else None
+        if stretch is None or len(kernel.links) > 1:
+            stretch = []
+            stretches.append(stretch)
+        stretch.append(kernel.position)
+        stretch_of[kernel.position] = stretch
+    return stretches
+
+
+def _carrier(kernel: KernelRecord, inspection: Inspection) -> Carrier:
+    readers = inspection.readers[kernel.position]
+    if kernel.role != "hidden" or kernel.normalization or not is_plain(kernel):
+        return Carrier.RANDOM
+    if not readers or not all(
+        isinstance(reader, KernelRecord) and _reads_units(reader) for reader in readers
+    ):
+        return Carrier.RANDOM
+    try:
+        statistics = activation_statistics(kernel.activation)
+    except ValueError:
+        return Carrier.RANDOM
+    carrier = _by_symmetry(statistics)
+    if carrier is Carrier.MIRRORED and kernel.shape[-1] < 2:
+        return Carrier.RANDOM
+    if carrier is Carrier.CENTERED and not all(
+        isinstance(reader, KernelRecord) and has_bias(reader) for reader in readers
+    ):
+        return Carrier.RANDOM
+    return carrier
+
+
+def _by_symmetry(statistics: ActivationStatistics) -> Carrier:
+    is_odd_about_center = statistics.center_error < 1e-3
+    if is_odd_about_center and abs(statistics.value_at_zero) < 1e-9:
+        has_linear_point = abs(statistics.slope_at_zero) > 0.1
+        return Carrier.LINEAR_POINT if has_linear_point else Carrier.RANDOM
+    if is_odd_about_center:
+        return Carrier.CENTERED
+    if statistics.odd_error < _MOST_ODD_ERROR and statistics.odd_second_moment > 1e-6:
+        return Carrier.MIRRORED
+    return Carrier.RANDOM
+
+
+def is_plain(kernel: KernelRecord) -> bool:
+    """Whether a kernel is one matrix from units to units, used once and trainable."""
+    axes = kernel.axes
+    return (
+        kernel.trainable
+        and kernel.calls == 1
+        and type(kernel.layer).__name__ in ("Dense", "Conv1D", "Conv2D", "Conv3D")
+        and axes.groups == 1
+    )
+
+
+def has_bias(kernel: KernelRecord) -> bool:
+    """Whether the kernel's layer has a bias that training changes."""
+    bias = getattr(kernel.layer, "bias", None)
+    return bias is not None and bool(bias.trainable)
+
+
+def _reads_units(reader: KernelRecord) -> bool:
+    return (
+        is_plain(reader)
+        and reader.role in _TRUNK
+        and len(reader.links) == 1
+        and _keeps_pairs(reader.links[0])
+    )
+
+
+def _keeps_pairs(link: Link) -> bool:
+    effects = [passage.effect for passage in link.passages]
+    return (
+        all(effect in _KEEPS_PAIRS for effect in effects)
+        and effects.count(Effect.ACTIVATION) <= 1
+    )

@@ -1,0 +1,81 @@
+"""Whether a model's weights look as if training had touched them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from .._errors import TrainedWeightsError, message
+
+if TYPE_CHECKING:
+    from ._recommendation import Row
+
+
+def check_untrained(model: keras.Model, rows: Sequence[Row]) -> None:
+    """Raises if weights beside the kernels to be written look trained.
+
+    Two signs count: an optimizer that has taken steps on this model, and a bias or
+    normalization weight that its initializer starts at a constant and that has left
+    it. A bias that centers its layer (a multiple of its kernel's column sums), as
+    `apply` itself writes, does not count.
+    """
+    if not rows:
+        return
+    sign = _steps_taken(model) or _moved(model, rows)
+    if sign:
+        raise TrainedWeightsError(
+            message(
+                "The weights look trained, and `apply` would overwrite them.",
+                f"model={model.name!r}: {sign}",
+                "Pass `overwrite=True` if they may go, or freeze what must stay.",
+            )
+        )
+
+
+def _steps_taken(model: keras.Model) -> str | None:
+    optimizer = getattr(model, "optimizer", None)
+    iterations = getattr(optimizer, "iterations", None)
+    steps = int(keras.ops.convert_to_numpy(iterations)) if iterations is not None else 0
+    return f"its optimizer has taken {steps} steps" if steps else None
+
+
+def _moved(model: keras.Model, rows: Sequence[Row]) -> str | None:
+    """The first variable, if any, that has left its constant start."""
+    kernel_of = {id(row.kernel.layer): row.kernel for row in rows}
+    for layer in model._flatten_layers():
+        for variable, start in _constant_starts(layer):
+            values = keras.ops.convert_to_numpy(variable.value).astype("float64")
+            if np.allclose(values, start, atol=1e-6):
+                continue
+            kernel = kernel_of.get(id(layer))
+            if kernel is not None and _is_centering(values, kernel):
+                continue
+            return f"{variable.path!r} started at {start:g} and has moved"
+    return None
+
+
+def _constant_starts(layer: Any) -> Iterable[tuple[Any, float]]:
+    """The layer's trainable variables that start at a constant, with it."""
+    if not layer.trainable:
+        return
+    for name in ("bias", "beta", "gamma"):
+        variable = getattr(layer, name, None)
+        initializer = getattr(layer, f"{name}_initializer", None)
+        if not isinstance(variable, keras.Variable):
+            continue
+        if isinstance(initializer, keras.initializers.Zeros):
+            yield variable, 0.0
+        elif isinstance(initializer, keras.initializers.Ones):
+            yield variable, 1.0
+
+
+def _is_centering(bias: np.ndarray, kernel: Any) -> bool:
+    values = keras.ops.convert_to_numpy(kernel.variable.value).astype("float64")
+    sums = values.sum(axis=kernel.axes.input_axes)
+    if sums.shape != bias.shape or not np.any(sums):
+        return False
+    factor = np.vdot(sums, bias) / np.vdot(sums, sums)
+    return bool(np.allclose(bias, factor * sums, atol=1e-3 * np.abs(bias).max()))
