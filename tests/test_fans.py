@@ -309,7 +309,7 @@ MEASURED = {
         layers.SeparableConv2D(64, 3, padding="same", depth_multiplier=2),
         (16, 16, 128),
         False,
-        False,
+        True,
     ),
     "Conv2DTranspose, narrower": Measured(
         layers.Conv2DTranspose(16, 3, padding="same"), (16, 16, 64), False, False
@@ -330,13 +330,13 @@ MEASURED = {
         True,
     ),
     "EinsumDense, a batch label": Measured(
-        layers.EinsumDense("bhd,hde->bhe", (8, 96)), (8, 64), True, False
+        layers.EinsumDense("bhd,hde->bhe", (8, 96)), (8, 64), False, False
     ),
 }
 
 
 def keras_fans(shape):
-    """Keras's rule, `compute_fans`: the last two axes and the rest as a window."""
+    """Keras's `compute_fans` for a shape alone: two last axes, the rest a window."""
     window = math.prod(shape[:-2])
     return window * shape[-2], window * shape[-1]
 

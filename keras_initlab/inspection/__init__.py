@@ -6,6 +6,8 @@ from ._operations import activation_name as activation_name
 from ._operations import activation_of as activation_of
 from ._operations import effect_of as effect_of
 from ._operations import is_activation as is_activation
+from ._paths import layer_paths as layer_paths
+from ._paths import variable_paths as variable_paths
 from ._records import Inspection as Inspection
 from ._records import KernelRecord as KernelRecord
 from ._records import Link as Link

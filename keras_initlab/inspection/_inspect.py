@@ -11,6 +11,7 @@ from .._errors import NoKernelsError, message
 from .._fans import Kernel, kernels
 from ._graph import Call, read_calls
 from ._operations import Effect, activation_of, effect_of
+from ._paths import distinct
 from ._records import Inspection, KernelRecord, Link, Merge, Passage
 from ._residual import residual_roles
 
@@ -75,11 +76,9 @@ class _Reader:
                 first_call.setdefault(key, index)
                 owners.setdefault(key, kernel)
                 uses[key] = uses.get(key, 0) + 1
-        paths = _unique_paths(
-            [
-                (owners[key].variable.path, self.calls[index].scope)
-                for key, index in first_call.items()
-            ]
+        paths = distinct(
+            [owners[key].variable.path for key in first_call],
+            [self.calls[index].scope for index in first_call.values()],
         )
         return tuple(
             self._record(position, owners[key], index, uses[key], path)
@@ -233,16 +232,3 @@ def _kernels_of(operation: Any) -> list[Kernel]:
 
 def _activation_passage(activation: Any) -> Passage:
     return Passage(Effect.ACTIVATION, type(activation).__name__, activation)
-
-
-def _unique_paths(found: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
-    """Variable paths, told apart by nested model, then by number, where they agree."""
-    paths = [path for path, _ in found]
-    scoped = [
-        "/".join((*scope, path)) if paths.count(path) > 1 else path
-        for path, scope in found
-    ]
-    return [
-        f"{path}#{scoped[: i + 1].count(path)}" if scoped.count(path) > 1 else path
-        for i, path in enumerate(scoped)
-    ]

@@ -1,0 +1,11 @@
+"""Keras callbacks that watch a model while it trains."""
+
+if __name__ != "keras_initlab.callbacks":
+    raise ImportError(
+        "This folder is the package `keras_initlab.callbacks`. Received: an import as "
+        f"{__name__!r}. Install the project and import `keras_initlab.callbacks`."
+    )
+
+from ._dead_relus import DeadReLULogger as DeadReLULogger
+from ._gradient_norms import GradientNormLogger as GradientNormLogger
+from ._log import CSVLog as CSVLog

@@ -1,0 +1,198 @@
+"""Dead ReLUs while a model trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_initlab._activations import is_rectifier
+from keras_initlab._errors import message
+from keras_initlab.inspection import activation_of, is_activation, layer_paths
+from keras_initlab.signal import Measured, Recipe
+
+from ._log import Log
+from ._observing import ObservingCallback, select
+from ._schedule import Schedule
+
+
+class DeadReLULogger(ObservingCallback):
+    """Logs which ReLU units never fire, layer by layer, epoch by epoch.
+
+    A unit is dead in an epoch if its output is positive on no example (and, in a
+    convolution, at no position) of the epoch's observed steps: all of them at
+    `every=1`, a sample otherwise, which can only overstate. The outputs are those of
+    the training steps themselves, with the weights of each step; no extra pass is run.
+    Watched are all layers whose activation is exactly 0 for negative input (ReLU,
+    ReLU6): as an `activation=`, an `Activation` or `ReLU` layer, or `keras.ops.relu`
+    in a Functional model. Units lie on the last axis, or on the layer's channel axis
+    if it has a `data_format`. Layers inside recurrent ones run in a loop and are not
+    watched.
+
+    Keras's logs get `dead_relu_fraction`, the dead share of all watched units. Logs
+    given in `log_to` get it once an epoch, and `dead_relu_fraction/<layer path>`.
+
+    Args:
+        every: observe every n-th step, or the steps for which a function says so; the
+            first step of every epoch always.
+        layers: paths, names or objects of the layers to watch; None for all.
+        log_to: a function of `(metrics, step)`, or several.
+        verbose: 1 for a line an epoch, 0 for none.
+
+    Attributes:
+        history: a dict, filled while training. `"epoch"`: array `(epochs,)`.
+            `"dead_fraction"`: `{layer path: array (epochs,)}`, in [0, 1].
+            `"dead_units"`: `{layer path: list of int arrays, one an epoch}`.
+
+    Raises:
+        ValueError: for an argument out of range, or, when training begins, a model
+            without a ReLU.
+
+    Example:
+        >>> model = keras.Sequential(
+        ...     [keras.Input((4,)), keras.layers.Dense(3, "relu"), keras.layers.Dense(1)]
+        ... )
+        >>> model.layers[0].bias.assign([0.0, -100.0, 0.0])
+        >>> model.compile("sgd", "mse")
+        >>> dead = DeadReLULogger(every=1)
+        >>> x, y = np.ones((8, 4)), np.zeros((8, 1))
+        >>> _ = model.fit(x, y, verbose=0, callbacks=[dead])
+        >>> 1 in dead.history["dead_units"][model.layers[0].path][0]
+        True
+
+    References:
+        Lu et al. 2020, "Dying ReLU and initialization: theory and numerical examples",
+        1903.06733, section 1, for the definition.
+    """
+
+    def __init__(
+        self,
+        every: int | Schedule = 10,
+        layers: Sequence[Any] | None = None,
+        log_to: Log | Iterable[Log] = (),
+        verbose: int = 0,
+    ):
+        super().__init__(every, layers, log_to, verbose)
+        self.reset()
+
+    def reset(self) -> None:
+        """Drops the history."""
+        self._epochs: list[int] = []
+        self._dead: dict[str, list[np.ndarray]] = {}
+        self._units: dict[str, int] = {}
+        self._watched: dict[str, Any] = {}
+        self._fired: dict[str, np.ndarray] = {}
+        self._last_step = 0
+
+    def prepare(self, model: Any) -> Recipe:
+        """Asks for the largest output of every unit."""
+        found = dict(_rectifiers(model))
+        if not found:
+            raise ValueError(
+                message(
+                    "`DeadReLULogger` needs a model with ReLU units.",
+                    f"model={model.name!r} without any",
+                    "Leave the callback out.",
+                )
+            )
+        self._watched = select(found, self.layers, "layers with ReLU units")
+        self._fired = {}
+        return Recipe(
+            reductions=tuple(
+                (operation, _largest_per_unit(operation))
+                for operation in self._watched.values()
+            )
+        )
+
+    def receive(self, step: int, epoch: int, measured: Measured) -> None:
+        """Notes which units fired in a step."""
+        self._last_step = step
+        for path, operation in self._watched.items():
+            largest = measured.units.get(id(operation))
+            if largest is None:
+                continue
+            fired = ~(largest <= 0)  # NaN is broken, but not dead
+            before = self._fired.get(path)
+            self._fired[path] = fired if before is None else before | fired
+
+    def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
+        """Returns the dead share of the epoch and starts to count anew."""
+        fired, self._fired = self._fired, {}
+        if not fired:
+            return {}, ""
+        self._epochs.append(epoch)
+        for path in self._watched:
+            alive = fired.get(path, np.zeros(0, dtype=bool))
+            self._dead.setdefault(path, []).append(np.flatnonzero(~alive))
+            self._units[path] = len(alive)
+        shares = {path: float(np.mean(~alive)) for path, alive in fired.items()}
+        dead = sum(int(np.sum(~alive)) for alive in fired.values())
+        units = sum(len(alive) for alive in fired.values())
+        metrics = {"dead_relu_fraction": dead / units}
+        worst = max(shares, key=shares.__getitem__)
+        line = f"epoch {epoch + 1}: {dead} of {units} ReLU units dead"
+        if dead:
+            line += f", most in {worst} ({shares[worst]:.0%})"
+        each = {f"dead_relu_fraction/{path}": share for path, share in shares.items()}
+        self.log({**metrics, **each}, self._last_step)
+        return metrics, line
+
+    @property
+    def history(self) -> dict[str, Any]:
+        """The dead units by epoch; see the class."""
+        return {
+            "epoch": np.array(self._epochs, dtype="int64"),
+            "dead_fraction": {
+                path: np.array(
+                    [len(d) / self._units[path] if self._units[path] else math.nan
+                     for d in dead]
+                )
+                for path, dead in self._dead.items()
+            },
+            "dead_units": {path: list(dead) for path, dead in self._dead.items()},
+        }
+
+
+def _rectifiers(model: Any) -> Iterator[tuple[str, Any]]:
+    """Every operation of a model whose output is a ReLU's, with its path."""
+    looped: set[int] = set()
+    for path, layer in layer_paths(model):
+        if isinstance(layer, keras.layers.RNN):
+            looped.update(id(inner) for inner in layer._flatten_layers())
+        if id(layer) in looped or layer._layers:
+            continue
+        if _is_rectified(layer):
+            yield path, layer
+    for operation in _raw_operations(model):
+        if _is_rectified(operation):
+            yield operation.name, operation
+
+
+def _is_rectified(operation: Any) -> bool:
+    activation = activation_of(operation)
+    return activation is not None and is_rectifier(activation)
+
+
+def _raw_operations(model: Any) -> Iterator[Any]:
+    """Activations called as functions on the tensors of a Functional model."""
+    for part in model._flatten_layers():
+        for operation in getattr(part, "_operations", ()):
+            is_layer = isinstance(operation, keras.Layer)
+            if not is_layer and is_activation(operation):
+                yield operation
+
+
+def _largest_per_unit(operation: Any) -> Any:
+    is_first = getattr(operation, "data_format", None) == "channels_first"
+
+    def largest(output: Any) -> Any:
+        rank = len(output.shape)
+        unit_axis = 1 if is_first and rank > 2 else rank - 1
+        others = [axis for axis in range(rank) if axis != unit_axis]
+        return ops.cast(ops.max(output, axis=others), "float32")
+
+    return largest

@@ -1,0 +1,103 @@
+"""Where numbers go: any callable `(metrics, step)`, of which this is one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_initlab._errors import message
+
+Log = Callable[[dict[str, float], int], Any]
+
+
+class CSVLog:
+    """Writes metrics to a CSV file, a line a call, a column a metric.
+
+    The first column is `step`. Every line is written and flushed whole, so a killed
+    process leaves all lines up to the last. Metrics that were not there before get
+    columns of their own: the file is written anew with the wider header and replaces
+    the old one in one move.
+
+    Args:
+        path: the file. It is made anew at the first call; its folder must exist.
+        append: keep a file that is there already, and add to it.
+
+    Raises:
+        ValueError: if the folder does not exist.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "norms.csv"
+        >>> log = CSVLog(path)
+        >>> log({"grad_norm": 0.5}, 0)
+        >>> log({"grad_norm": 0.25, "loss": 2.0}, 10)
+        >>> print(path.read_text().strip())
+        step,grad_norm,loss
+        0,0.5,
+        10,0.25,2.0
+    """
+
+    def __init__(self, path: str | os.PathLike[str], append: bool = False):
+        self.path = Path(path)
+        if not self.path.parent.is_dir():
+            raise ValueError(
+                message(
+                    "The folder of `path` must exist.",
+                    f"path={str(self.path)!r}",
+                    "Make it with `pathlib.Path(...).mkdir(parents=True)`.",
+                )
+            )
+        self._columns: list[str] | None = None
+        if append and self.path.exists():
+            self._columns = self._header()
+
+    def __call__(self, metrics: Mapping[str, float], step: int) -> None:
+        """Writes one line."""
+        row: dict[str, Any] = {"step": step, **metrics}
+        if self._columns is None:
+            self._columns = list(row)
+            self._write("w", [self._columns])
+        new = [name for name in row if name not in self._columns]
+        if new:
+            self._widen(new)
+        self._write("a", [[row.get(name, "") for name in self._columns]])
+
+    def _write(self, mode: str, rows: Iterable[list[Any]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        # One write a call: a killed process leaves whole lines.
+        with self.path.open(mode, newline="", encoding="utf-8") as file:
+            file.write(text.getvalue())
+
+    def _widen(self, new: list[str]) -> None:
+        assert self._columns is not None
+        self._columns += new
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))[1:]
+        padded = [row + [""] * (len(self._columns) - len(row)) for row in rows]
+        wider = CSVLog(self.path.with_name(self.path.name + ".new"))
+        wider._write("w", [self._columns, *padded])
+        wider.path.replace(self.path)
+
+    def _header(self) -> list[str] | None:
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return next(csv.reader(file), None)
+
+
+def check_logs(log_to: Log | Iterable[Log]) -> tuple[Log, ...]:
+    """Returns the logs as a tuple, or raises if one cannot be called."""
+    logs = (log_to,) if callable(log_to) else tuple(log_to)
+    for log in logs:
+        if not callable(log):
+            raise ValueError(
+                message(
+                    "`log_to` must hold functions of (metrics, step).",
+                    f"log_to={log_to!r}",
+                    "Pass e.g. `CSVLog('norms.csv')` or `wandb.log`.",
+                )
+            )
+    return logs

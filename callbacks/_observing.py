@@ -1,0 +1,145 @@
+"""What all callbacks that observe training share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+from rich.console import Console
+
+from keras_initlab._errors import check_choice, message
+from keras_initlab.signal import Measured, Recipe, TrainingObserver
+
+from ._log import Log, check_logs
+from ._schedule import Schedule, schedule
+
+
+class ObservingCallback(keras.callbacks.Callback):
+    """Base of the callbacks that observe training steps.
+
+    Args:
+        every: observe every n-th train step (an int), or the steps for which a
+            function `step -> bool` says so. The first step of every epoch is always
+            observed.
+        layers: paths, names or layer objects to watch; None for all that apply.
+        log_to: a function of `(metrics, step)`, or several, that receives every
+            figure: `CSVLog`, `wandb.log`, `mlflow.log_metrics`, ….
+        verbose: 1 for a line an epoch, 0 for none.
+    """
+
+    recipe = Recipe()
+
+    def __init__(
+        self,
+        every: int | Schedule = 10,
+        layers: Sequence[Any] | None = None,
+        log_to: Log | Iterable[Log] = (),
+        verbose: int = 0,
+    ):
+        super().__init__()
+        self.wants = schedule(every)
+        self.layers = layers
+        self.logs = check_logs(log_to)
+        self.verbose = int(check_choice("verbose", str(int(verbose)), ("0", "1")))
+        self._seen_model: Any = None
+
+    def prepare(self, model: Any) -> Recipe:
+        """Returns what to measure in this model; called when a fit begins."""
+        raise NotImplementedError(f"{type(self).__name__} measures nothing.")
+
+    def reset(self) -> None:
+        """Drops the history; called when a fit of another model begins."""
+
+    def receive(self, step: int, epoch: int, measured: Measured) -> None:
+        """Takes what an observed step measured."""
+        raise NotImplementedError(f"{type(self).__name__} measures nothing.")
+
+    def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
+        """Returns the epoch's summary for Keras's logs, and a line to print."""
+        raise NotImplementedError(f"{type(self).__name__} measures nothing.")
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Starts to observe."""
+        _move_to_front(sys._getframe(1))
+        model: Any = self.model
+        if self._seen_model is not model:
+            self.reset()
+            self._seen_model = model
+        self.recipe = self.prepare(model)
+        TrainingObserver.of(model).attach(self)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes the epoch."""
+        TrainingObserver.of(self._seen_model).begin_epoch(epoch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds the summary to Keras's logs."""
+        summary, line = self.finish_epoch(epoch)
+        if logs is not None:
+            logs.update(summary)
+        if self.verbose and line:
+            Console().print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Stops observing."""
+        TrainingObserver.of(self._seen_model).detach(self)
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Hands metrics to every log."""
+        for log in self.logs:
+            log(metrics, step)
+
+
+def select(
+    found: dict[str, Any], layers: Sequence[Any] | None, kind: str
+) -> dict[str, Any]:
+    """Returns those of the layers found that were asked for.
+
+    Args:
+        found: layers by path.
+        layers: paths, names or layer objects; None for all.
+        kind: what the layers must be, for the error.
+    """
+    if layers is None:
+        return found
+    asked = [layers] if isinstance(layers, str) else list(layers)
+    chosen: dict[str, Any] = {}
+    unknown: list[Any] = []
+    for one in asked:
+        hits = {
+            path: layer
+            for path, layer in found.items()
+            if layer is one or one in (path, layer.name)
+        }
+        chosen.update(hits)
+        if not hits:
+            unknown.append(one if isinstance(one, str) else getattr(one, "name", one))
+    if unknown:
+        raise ValueError(
+            message(
+                f"`layers` must name {kind} of the model.",
+                f"layers={unknown}",
+                f"It has {list(found)[:8]}.",
+            )
+        )
+    return {path: layer for path, layer in found.items() if path in chosen}
+
+
+def _move_to_front(frame: Any) -> None:
+    """Moves all observing callbacks to the front of the list that is calling.
+
+    Callbacks see `logs` in list order, so that what ours write there would miss an
+    `EarlyStopping` that the user put before them. Keras gives a callback no way to its
+    list but the frame that calls it. The list is replaced, not changed: it is being
+    iterated over.
+    """
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, keras.callbacks.CallbackList):
+            owner.callbacks = sorted(
+                owner.callbacks, key=lambda c: not isinstance(c, ObservingCallback)
+            )
+            return
+        frame = frame.f_back

@@ -1,0 +1,58 @@
+"""Paths that are unique within a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+
+def layer_paths(model: Any) -> list[tuple[str, Any]]:
+    """Returns `(unique path, layer)` for every layer inside a model, once each.
+
+    Keras's own `layer.path` where it is set, else the name. Nested Functional models
+    may hold layers of equal paths: those get the names of the models around them
+    before, and a number after if that is not enough.
+    """
+    found = list(_walk(model, (), set()))
+    names = [getattr(layer, "path", None) or layer.name for layer, _ in found]
+    scopes = [scope for _, scope in found]
+    paths = distinct(names, scopes)
+    return [(path, layer) for path, (layer, _) in zip(paths, found, strict=True)]
+
+
+def variable_paths(model: Any, variables: Sequence[Any]) -> list[str]:
+    """Returns a unique path for each of the model's variables."""
+    scope_of: dict[int, tuple[str, ...]] = {}
+    for layer, scope in _walk(model, (), set()):
+        own = (*layer._trainable_variables, *layer._non_trainable_variables)
+        scope_of.update({id(variable): scope for variable in own})
+    return distinct(
+        [variable.path for variable in variables],
+        [scope_of.get(id(variable), ()) for variable in variables],
+    )
+
+
+def distinct(names: Sequence[str], scopes: Sequence[tuple[str, ...]]) -> list[str]:
+    """Tells equal names apart by their scopes, then by a number."""
+    counts = Counter(names)
+    scoped = [
+        "/".join((*scope, name)) if counts[name] > 1 else name
+        for name, scope in zip(names, scopes, strict=True)
+    ]
+    counts, seen = Counter(scoped), Counter[str]()
+    paths = []
+    for name in scoped:
+        seen[name] += 1
+        paths.append(f"{name}#{seen[name]}" if counts[name] > 1 else name)
+    return paths
+
+
+def _walk(
+    layer: Any, scope: tuple[str, ...], seen: set[int]
+) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    for inner in layer._layers:
+        if id(inner) not in seen:
+            seen.add(id(inner))
+            yield inner, scope
+            yield from _walk(inner, (*scope, inner.name), seen)

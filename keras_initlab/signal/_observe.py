@@ -1,0 +1,221 @@
+"""Observing training: the gradients that train the model, and what its units do.
+
+A model's trainer reads `train_function` anew at every step. While callbacks observe,
+that attribute holds a dispatcher, which sends most steps to the user's own compiled
+function, untouched, and the scheduled ones to a second function compiled from the same
+`train_step` with reductions of the gradients and activations beside its logs. No
+second backward pass is run and nothing is added to the model, the optimizer or a
+checkpoint.
+
+What depends on the backend is in one adapter module a backend:
+
+- `observing_step(model, train_step, recipe)` returns a train step that also measures;
+- `take(result)` splits what the train function returned from what was measured;
+- `data_source(arguments)` returns what `fit` draws its batches from, or None if the
+  train function was called by something else;
+- `is_end_of_data(error)` tells an epoch's ordinary end from a failure.
+"""
+
+from __future__ import annotations
+
+import importlib
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from .._errors import message
+from ._record import replaced
+
+_ADAPTERS = {"tensorflow": "_observe_tensorflow"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an observing train step measures.
+
+    Attributes:
+        gradients: whether to take the norm of every gradient.
+        reductions: operations, each with a function in `keras.ops` from its output to
+            a vector `(units,)`. The calls of a shared layer are joined by their
+            maximum.
+    """
+
+    gradients: bool = False
+    reductions: tuple[tuple[Any, Callable[[Any], Any]], ...] = ()
+
+    def joined(self, other: Recipe) -> Recipe:
+        """Returns a recipe for what either of the two measures."""
+        known = {id(operation) for operation, _ in self.reductions}
+        new = tuple(pair for pair in other.reductions if id(pair[0]) not in known)
+        return Recipe(self.gradients or other.gradients, self.reductions + new)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one observed train step measured.
+
+    Attributes:
+        gradient_norms: L2 norm of each trainable variable's gradient, in the order of
+            `model.trainable_variables`: unscaled, before accumulation and clipping. 0
+            for a variable that the loss does not depend on, NaN for one whose gradient
+            reached no optimizer within reach. None if not in the recipe.
+        units: the vector `(units,)` of each operation in the recipe, by its identity;
+            one that did not run, or ran inside a loop, is missing.
+    """
+
+    gradient_norms: np.ndarray | None = None
+    units: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+class Subscriber(Protocol):
+    """What takes part in an observation: the callbacks."""
+
+    recipe: Recipe
+
+    def wants(self, step: int) -> bool:
+        """Whether to observe this step; the first of every epoch always is."""
+        ...
+
+    def receive(self, step: int, epoch: int, measured: Measured) -> None:
+        """Takes what an observed step measured."""
+        ...
+
+
+class TrainingObserver:
+    """Observes one model for all subscribers of a fit.
+
+    `TrainingObserver.of(model)` returns the one that all callbacks of a fit share.
+    """
+
+    @classmethod
+    def of(cls, model: keras.Model) -> TrainingObserver:
+        """Returns the model's observer."""
+        if model not in _observers:
+            _observers[model] = cls(model)
+        return _observers[model]
+
+    def __init__(self, model: keras.Model):
+        self._adapter = _adapter()
+        self._model = weakref.ref(model)
+        self._subscribers: list[Subscriber] = []
+        self._fit: Any = None  # the History of the fit that is observed
+        self._plain: Any = None
+        self._observed: Any = None
+        self._observing_step: Any = None
+        self._source: Any = None  # what this epoch's batches come from
+        self._epoch: int | None = None
+        self._steps = 0
+
+    def attach(self, subscriber: Subscriber) -> None:
+        """Adds a subscriber; to be called when a fit begins."""
+        model = self._model()
+        assert model is not None
+        if self._fit is not model.history:
+            self.stop()  # a fit that failed may have left its subscribers
+            self._fit = model.history
+            self._plain = model.train_function
+            model.train_function = self._dispatch
+        if all(known is not subscriber for known in self._subscribers):
+            self._subscribers.append(subscriber)
+        self._observed = None
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Notes that an epoch begins; every subscriber of the fit says so."""
+        if epoch == self._epoch:
+            return
+        if self._epoch is None and epoch == 0:  # not a fit with `initial_epoch`
+            self._steps = 0
+        self._epoch = epoch
+        self._source = None
+
+    def detach(self, subscriber: Subscriber) -> None:
+        """Takes a subscriber out; the last one restores the model's own function."""
+        self._subscribers = [s for s in self._subscribers if s is not subscriber]
+        if not self._subscribers:
+            self.stop()
+
+    def stop(self) -> None:
+        """Takes all subscribers out and restores the model's own train function."""
+        model = self._model()
+        if model is not None and model.train_function == self._dispatch:
+            model.train_function = self._plain
+        self._subscribers = []
+        self._fit = self._plain = self._observed = self._observing_step = None
+        self._source = self._epoch = None
+
+    def _dispatch(self, *arguments: Any) -> Any:
+        """Stands in for the model's train function."""
+        model: Any = self._model()
+        plain = self._plain
+        if self._fit is not model.history:  # another fit, without callbacks of ours
+            self.stop()
+            return plain(*arguments)
+        source = self._adapter.data_source(arguments)
+        is_first = self._source is None
+        if source is None or not (is_first or source is self._source):
+            return plain(*arguments)  # `train_on_batch` from within a callback
+        self._source = source
+        group = range(self._steps, self._steps + model.steps_per_execution)
+        observers = [
+            subscriber
+            for subscriber in self._subscribers
+            if is_first or any(subscriber.wants(step) for step in group)
+        ]
+        try:
+            if not observers:
+                result, measured = plain(*arguments), None
+            else:
+                result, measured = self._observe(model, arguments)
+        except BaseException as error:
+            if not self._adapter.is_end_of_data(error):
+                self.stop()
+            raise
+        self._steps = group.stop
+        if measured is not None and self._epoch is not None:
+            for subscriber in observers:
+                subscriber.receive(group[-1], self._epoch, measured)
+        return result
+
+    def _observe(self, model: Any, arguments: Sequence[Any]) -> tuple[Any, Measured]:
+        if self._observed is None:
+            self._compile(model)
+        # PyTorch looks the train step up at every call, the others when they compile.
+        with replaced(model, "train_step", self._observing_step):
+            result = self._observed(*arguments)
+        return self._adapter.take(result)
+
+    def _compile(self, model: Any) -> None:
+        recipe = Recipe()
+        for subscriber in self._subscribers:
+            recipe = recipe.joined(subscriber.recipe)
+        self._observing_step = self._adapter.observing_step(
+            model, model.train_step, recipe
+        )
+        try:
+            with replaced(model, "train_step", self._observing_step):
+                model.make_train_function(force=True)
+            self._observed = model.train_function
+        finally:
+            model.train_function = self._dispatch
+
+
+_observers: weakref.WeakKeyDictionary[Any, TrainingObserver] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _adapter() -> Any:
+    backend = keras.backend.backend()
+    if backend not in _ADAPTERS:
+        raise RuntimeError(
+            message(
+                f"Training is observed on these backends: {', '.join(_ADAPTERS)}.",
+                f"backend={backend!r}",
+                "Set KERAS_BACKEND before Keras is imported.",
+            )
+        )
+    return importlib.import_module(f".{_ADAPTERS[backend]}", __package__)
