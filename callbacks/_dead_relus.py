@@ -54,7 +54,11 @@ class DeadReLULogger(ObservingCallback):
 
     Example:
         >>> model = keras.Sequential(
-        ...     [keras.Input((4,)), keras.layers.Dense(3, "relu"), keras.layers.Dense(1)]
+        ...     [
+        ...         keras.Input((4,)),
+        ...         keras.layers.Dense(3, "relu"),
+        ...         keras.layers.Dense(1),
+        ...     ]
         ... )
         >>> model.layers[0].bias.assign([0.0, -100.0, 0.0])
         >>> model.compile("sgd", "mse")
@@ -148,8 +152,10 @@ class DeadReLULogger(ObservingCallback):
             "epoch": np.array(self._epochs, dtype="int64"),
             "dead_fraction": {
                 path: np.array(
-                    [len(d) / self._units[path] if self._units[path] else math.nan
-                     for d in dead]
+                    [
+                        len(d) / self._units[path] if self._units[path] else math.nan
+                        for d in dead
+                    ]
                 )
                 for path, dead in self._dead.items()
             },

@@ -140,9 +140,7 @@ class GradientNormLogger(ObservingCallback):
         }
 
 
-def _owners(
-    model: Any, variables: Sequence[Any]
-) -> dict[str, tuple[Any, list[int]]]:
+def _owners(model: Any, variables: Sequence[Any]) -> dict[str, tuple[Any, list[int]]]:
     """`{path: (layer, indices of its own variables)}` for layers that have any."""
     index_of = {id(variable): i for i, variable in enumerate(variables)}
     found: dict[str, tuple[Any, list[int]]] = {}

@@ -39,11 +39,15 @@ class ObservingCallback(keras.callbacks.Callback):
         verbose: int = 0,
     ):
         super().__init__()
-        self.wants = schedule(every)
+        self._schedule = schedule(every)
         self.layers = layers
         self.logs = check_logs(log_to)
         self.verbose = int(check_choice("verbose", str(int(verbose)), ("0", "1")))
         self._seen_model: Any = None
+
+    def wants(self, step: int) -> bool:
+        """Whether to observe this step; the first of every epoch always is."""
+        return bool(self._schedule(step))
 
     def prepare(self, model: Any) -> Recipe:
         """Returns what to measure in this model; called when a fit begins."""

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ._arrays import to_numpy
 from ._errors import NotPointwiseError, check_choice, message
 from ._quadrature import HalfLine, sample
 
@@ -186,13 +187,11 @@ def is_rectifier(activation: Any) -> bool:
     return bool(np.all(values[:3] == 0) and np.all(values[3:] > 0))
 
 
-def evaluate(
-    name: str, function: Callable[[Any], Any], z: np.ndarray
-) -> np.ndarray:
+def evaluate(name: str, function: Callable[[Any], Any], z: np.ndarray) -> np.ndarray:
     """Returns φ(z) as float64, in the best precision that the backend offers."""
     with _double_precision():
         output = function(keras.ops.convert_to_tensor(z, dtype="float64"))
-        values = np.asarray(keras.ops.convert_to_numpy(output), dtype=np.float64)
+        values = to_numpy(output).astype(np.float64)
     if values.shape != z.shape:
         raise NotPointwiseError(_not_pointwise(name))
     if not np.all(np.isfinite(values)):
@@ -291,7 +290,7 @@ def _of_operation(operation: keras.Operation) -> Callable[[Any], Any]:
 
 def _prelu(layer: keras.layers.PReLU) -> Callable[[Any], Any]:
     alpha = layer.alpha if layer.built else layer.alpha_initializer((1,))
-    slope = float(np.mean(keras.ops.convert_to_numpy(alpha)))
+    slope = float(np.mean(to_numpy(alpha)))
     return lambda z: keras.ops.relu(z) - slope * keras.ops.relu(-z)
 
 

@@ -507,6 +507,8 @@ RECTIFIERS = {
 }
 
 
-@pytest.mark.parametrize(("activation", "expected"), RECTIFIERS.values(), ids=RECTIFIERS)
+@pytest.mark.parametrize(
+    ("activation", "expected"), RECTIFIERS.values(), ids=RECTIFIERS
+)
 def test_is_rectifier(activation, expected):
     assert is_rectifier(activation) is expected

@@ -56,9 +56,7 @@ def oriented(tall_matrix: Any, rows: int, columns: int) -> Any:
     return tall_matrix if rows >= columns else ops.swapaxes(tall_matrix, -1, -2)
 
 
-def at_window_center(
-    matrices: Any, shape: tuple[int, ...], axes: KernelAxes
-) -> Any:
+def at_window_center(matrices: Any, shape: tuple[int, ...], axes: KernelAxes) -> Any:
     """Returns a convolution kernel that is zero but for its center tap.
 
     Args:
@@ -89,7 +87,9 @@ def check_matrix(name: str, shape: tuple[int, ...]) -> None:
         )
 
 
-def _grouped_axes(rank: int, axes: KernelAxes) -> tuple[list[int], list[int], list[int]]:
+def _grouped_axes(
+    rank: int, axes: KernelAxes
+) -> tuple[list[int], list[int], list[int]]:
     rows = list(axes.input_axes)
     columns = list(axes.outputs)
     batch = [axis for axis in range(rank) if axis not in (*rows, *columns)]

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from .. import _seeds
+from .._arrays import to_numpy
 from .._errors import StructureChangedError, check_count, message
 from ._trained import check_untrained
 
@@ -76,7 +77,7 @@ def apply_rows(
         fresh += _drawn(row, base)
     if reset_optimizer:
         fresh += _fresh_slots(model)
-    former = [(v, np.array(keras.ops.convert_to_numpy(v.value))) for v, _ in fresh]
+    former = [(variable, to_numpy(variable)) for variable, _ in fresh]
     applied = Applied(model, former, base)
     try:
         for variable, value in fresh:
@@ -122,7 +123,7 @@ def _draw(initializer: Any, variable: Any, seed: int) -> np.ndarray:
     if "seed" in config:
         initializer = type(initializer).from_config({**config, "seed": seed})
     value = initializer(tuple(variable.shape), dtype=variable.dtype)
-    values = np.array(keras.ops.convert_to_numpy(value))
+    values = to_numpy(value)
     if not np.all(np.isfinite(values.astype("float64"))):
         raise ValueError(
             message(
@@ -133,17 +134,16 @@ def _draw(initializer: Any, variable: Any, seed: int) -> np.ndarray:
     return values
 
 
-def _fresh_slots(model: keras.Model) -> list[tuple[Any, np.ndarray]]:
-    """The optimizer's slots and step count, as they were before the first step."""
+def _fresh_slots(model: Any) -> list[tuple[Any, np.ndarray]]:
+    """The optimizer's variables, as they were before the first step."""
     optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:
+    if optimizer is None or not optimizer.built:
         return []
-    rates = {id(v) for v in (getattr(optimizer, "_learning_rate", None),)}
-    return [
-        (variable, np.zeros(variable.shape, str(variable.dtype)))
-        for variable in optimizer.variables
-        if id(variable) not in rates
-    ]
+    # A new optimizer knows best what slots start at; only its rate is the old one's.
+    fresh = type(optimizer).from_config(optimizer.get_config())
+    fresh.build(model.trainable_variables)
+    pairs = zip(optimizer.variables, fresh.variables, strict=True)
+    return [(variable, to_numpy(start)) for variable, start in pairs]
 
 
 def _selected(
@@ -167,8 +167,10 @@ def _selected(
 
 
 def _is_named(row: Row, name: str) -> bool:
-    return row.path == name or f"{row.path}/".startswith(f"{name}/") or (
-        f"/{name}/" in f"/{row.path}"
+    return (
+        row.path == name
+        or f"{row.path}/".startswith(f"{name}/")
+        or (f"/{name}/" in f"/{row.path}")
     )
 
 

@@ -86,7 +86,9 @@ def _table(recommendation: Recommendation, references: Sequence[str]) -> Table:
             _paths(rows, prefix),
             first.role,
             first.activation,
-            initializer_label(first.initializer).replace("(", "(\n  ").replace("\n  )", ")"),
+            initializer_label(first.initializer)
+            .replace("(", "(\n  ")
+            .replace("\n  )", ")"),
             _number(first.forward_gain),
             _number(first.backward_gain),
             Text(why),

@@ -34,7 +34,7 @@ _OTHER_ALTERNATIVES = ("he_normal", "xavier_normal")
 _ADVICE = {
     "wide_layers": "Add batch normalization beside layers of more than 1,000 units.",
     "narrow_bottleneck": "A hidden layer of fewer than 10 units can lose information.",
-    "irregular_width": "Widths change by more than 10 times: initialize layer by layer.",
+    "irregular_width": "Widths change by more than 10 times: initialize by layer.",
     "very_deep": "Add residual connections: there are more than 20 hidden layers.",
 }
 

@@ -148,7 +148,10 @@ class _Policy:
         if kernel.normalization:
             return f"reads {reads}, normalized after it; {fans}", reference
         about = "" if arrival.is_exact else "about "
-        return f"reads {reads}, mean square {about}{arrival.moment:.3g}; {fans}", reference
+        return (
+            f"reads {reads}, mean square {about}{arrival.moment:.3g}; {fans}",
+            reference,
+        )
 
     def _recurrent(self, kernel: KernelRecord) -> Choice:
         if kernel.axes.window:

@@ -58,9 +58,7 @@ def stretch_lengths(
     return lengths
 
 
-def _stretches(
-    inspection: Inspection, found: dict[int, Carrier]
-) -> list[list[int]]:
+def _stretches(inspection: Inspection, found: dict[int, Carrier]) -> list[list[int]]:
     """Groups the kernels whose outputs carry a signal, tree by tree."""
     stretch_of: dict[int, list[int]] = {}
     stretches: list[list[int]] = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from .._arrays import to_numpy
 from .._errors import TrainedWeightsError, message
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def check_untrained(model: keras.Model, rows: Sequence[Row]) -> None:
 def _steps_taken(model: keras.Model) -> str | None:
     optimizer = getattr(model, "optimizer", None)
     iterations = getattr(optimizer, "iterations", None)
-    steps = int(keras.ops.convert_to_numpy(iterations)) if iterations is not None else 0
+    steps = int(to_numpy(iterations)) if iterations is not None else 0
     return f"its optimizer has taken {steps} steps" if steps else None
 
 
@@ -47,7 +48,7 @@ def _moved(model: keras.Model, rows: Sequence[Row]) -> str | None:
     kernel_of = {id(row.kernel.layer): row.kernel for row in rows}
     for layer in model._flatten_layers():
         for variable, start in _constant_starts(layer):
-            values = keras.ops.convert_to_numpy(variable.value).astype("float64")
+            values = to_numpy(variable).astype("float64")
             if np.allclose(values, start, atol=1e-6):
                 continue
             kernel = kernel_of.get(id(layer))
@@ -73,7 +74,7 @@ def _constant_starts(layer: Any) -> Iterable[tuple[Any, float]]:
 
 
 def _is_centering(bias: np.ndarray, kernel: Any) -> bool:
-    values = keras.ops.convert_to_numpy(kernel.variable.value).astype("float64")
+    values = to_numpy(kernel.variable).astype("float64")
     sums = values.sum(axis=kernel.axes.input_axes)
     if sums.shape != bias.shape or not np.any(sums):
         return False

@@ -112,8 +112,7 @@ class TrainingObserver:
 
     def attach(self, subscriber: Subscriber) -> None:
         """Adds a subscriber; to be called when a fit begins."""
-        model = self._model()
-        assert model is not None
+        model: Any = self._model()
         if self._fit is not model.history:
             self.stop()  # a fit that failed may have left its subscribers
             self._fit = model.history
@@ -140,7 +139,7 @@ class TrainingObserver:
 
     def stop(self) -> None:
         """Takes all subscribers out and restores the model's own train function."""
-        model = self._model()
+        model: Any = self._model()
         if model is not None and model.train_function == self._dispatch:
             model.train_function = self._plain
         self._subscribers = []

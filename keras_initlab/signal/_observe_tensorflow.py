@@ -60,7 +60,9 @@ class _Capture:
         self.recipe = recipe
         self.norms: dict[int, Any] = {}
         self.units: dict[int, Any] = {}
-        self.graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+        self.graph = (
+            None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+        )
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
