@@ -174,6 +174,11 @@ def fans(layer: keras.Layer) -> dict[str, Fans]:
     }
 
 
+def keras_fan_in(shape: Sequence[int]) -> int:
+    """Returns the fan_in that Keras's own initializers compute from a shape."""
+    return math.prod(shape[:-1])
+
+
 def _axes_by_name(layer: keras.Layer) -> Mapping[str, KernelAxes]:
     for layer_class in type(layer).__mro__:
         is_keras = layer_class.__module__.startswith("keras.")

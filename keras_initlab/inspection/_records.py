@@ -6,6 +6,8 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
+
 from .._fans import Fans, KernelAxes
 from ._operations import Effect, activation_name
 
@@ -113,6 +115,13 @@ class KernelRecord:
     def activation_name(self) -> str:
         """The name of the activation that the output meets."""
         return activation_name(self.activation)
+
+    @property
+    def bias(self) -> Any:
+        """The bias variable of the kernel's layer if training changes it, or None."""
+        bias: Any = vars(self.layer).get("bias")
+        is_trained = isinstance(bias, keras.Variable) and bias.trainable
+        return bias if is_trained else None
 
     @property
     def where(self) -> str:

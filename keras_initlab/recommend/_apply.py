@@ -104,8 +104,8 @@ def _drawn(row: Row, base: int) -> list[tuple[Any, np.ndarray]]:
     kernel, layer = row.kernel.variable, row.kernel.layer
     position = row.kernel.position
     values = _draw(row.initializer, kernel, _seeds.derive(base, position, 0))
-    bias = getattr(layer, "bias", None)
-    if not isinstance(bias, keras.Variable) or not bias.trainable:
+    bias = row.kernel.bias
+    if bias is None:
         return [(kernel, values)]
     if row.centered_mean is not None:
         inputs = row.kernel.axes.input_axes

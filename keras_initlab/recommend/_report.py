@@ -18,17 +18,14 @@ from rich.text import Text
 if TYPE_CHECKING:
     from ._recommendation import Recommendation, Row
 
-_LEAST_WIDTH, _MOST_WIDTH = 100, 140
+_LEAST_WIDTH, _USUAL_WIDTH, _MOST_WIDTH = 80, 100, 120
+_LONGEST_LABEL = 26
 
 
 def render(recommendation: Recommendation) -> Group:
-    """Returns the table with its issues and advice, ready for a rich console."""
-    references = list(dict.fromkeys(r.reference for r in recommendation if r.reference))
-    parts: list[Any] = [_table(recommendation, references)]
-    parts += [
-        Text(f"[{number}] {reference}", style="dim")
-        for number, reference in enumerate(references, 1)
-    ]
+    """Returns the table with its reasons, issues and advice, for a rich console."""
+    reasons = list(dict.fromkeys(map(_why, recommendation)))
+    parts: list[Any] = [_table(recommendation, reasons), _notes(reasons)]
     parts += [Text(f"issue: {name}", style="yellow") for name in recommendation.issues]
     parts += [Text(f"advice: {sentence}") for sentence in recommendation.advice]
     return Group(*parts)
@@ -36,7 +33,7 @@ def render(recommendation: Recommendation) -> Group:
 
 def as_text(recommendation: Recommendation) -> str:
     """Returns the table as plain text, as wide as the terminal allows."""
-    columns = shutil.get_terminal_size((_LEAST_WIDTH, 24)).columns
+    columns = shutil.get_terminal_size((_USUAL_WIDTH, 24)).columns
     width = min(_MOST_WIDTH, max(_LEAST_WIDTH, columns))
     out = io.StringIO()
     Console(file=out, width=width, color_system=None).print(render(recommendation))
@@ -61,7 +58,7 @@ def initializer_label(initializer: Any) -> str:
     return f"{name}({arguments})"
 
 
-def _table(recommendation: Recommendation, references: Sequence[str]) -> Table:
+def _table(recommendation: Recommendation, reasons: Sequence[str]) -> Table:
     prefix = _common_prefix([row.path for row in recommendation])
     table = Table(
         title=f"{recommendation.model_name}: {len(recommendation)} kernels, "
@@ -70,30 +67,43 @@ def _table(recommendation: Recommendation, references: Sequence[str]) -> Table:
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
-    table.add_column("kernel", overflow="fold", ratio=22)
-    table.add_column("role", ratio=9)
-    table.add_column("meets", ratio=9, no_wrap=True)
-    table.add_column("initializer", overflow="fold", ratio=26)
+    table.add_column("kernel", overflow="fold")
+    table.add_column("role")
+    table.add_column("meets", no_wrap=True)
+    table.add_column("initializer", no_wrap=True)
     table.add_column("gain →", justify="right", no_wrap=True)
     table.add_column("← gain", justify="right", no_wrap=True)
-    table.add_column("why", ratio=34)
+    table.add_column("why", justify="right", no_wrap=True)
     for rows in _alike(recommendation):
         first = rows[0]
-        why = first.reason
-        if first.reference:
-            why += f" [{references.index(first.reference) + 1}]"
         table.add_row(
             _paths(rows, prefix),
             first.role,
             first.activation,
-            initializer_label(first.initializer)
-            .replace("(", "(\n  ")
-            .replace("\n  )", ")"),
+            _wrapped(initializer_label(first.initializer)),
             _number(first.forward_gain),
             _number(first.backward_gain),
-            Text(why),
+            f"({reasons.index(_why(first)) + 1})",
         )
     return table
+
+
+def _notes(reasons: Sequence[str]) -> Table:
+    notes = Table.grid(padding=(0, 1))
+    for number, reason in enumerate(reasons, 1):
+        notes.add_row(f"({number})", Text(reason))
+    return notes
+
+
+def _why(row: Row) -> str:
+    return f"{row.reason} [{row.reference}]" if row.reference else row.reason
+
+
+def _wrapped(label: str) -> str:
+    """Breaks a long call after its parenthesis and between its arguments."""
+    if len(label) <= _LONGEST_LABEL:
+        return label
+    return label.replace("(", "(\n  ", 1).replace(", ", ",\n  ")
 
 
 def _alike(rows: Iterable[Row]) -> list[list[Row]]:
@@ -101,7 +111,8 @@ def _alike(rows: Iterable[Row]) -> list[list[Row]]:
 
     def look(row: Row) -> tuple[Any, ...]:
         shown = (row.role, row.activation, initializer_label(row.initializer))
-        return (*shown, row.shape, row.reason, row.forward_gain, row.backward_gain)
+        gains = (_number(row.forward_gain), _number(row.backward_gain))
+        return (*shown, row.shape, _why(row), *gains)
 
     return [list(group) for _, group in itertools.groupby(rows, key=look)]
 

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from .._activations import ActivationStatistics, activation_statistics
+from .._fans import keras_fan_in
 from ..initializers import DeltaOrthogonal, MirroredOrthogonal, Orthogonal
 from ..inspection import Effect, Inspection, KernelRecord, Link, Merge, activation_name
 from ._choice import Choice
@@ -135,22 +136,22 @@ class _Policy:
     def _random_reason(
         self, kernel: KernelRecord, arrival: _Arrival, branches: int
     ) -> tuple[str, str]:
-        fans = f"fan_in {kernel.fans.fan_in:g}"
-        reads = _reads(kernel)
         scale = _tidy(1 / arrival.moment)
-        reference = {1.0: _LECUN, 2.0: _HE}.get(scale, _POOLE)
+        fan = ""
+        if kernel.fans.fan_in != keras_fan_in(kernel.shape):
+            fan = f"; Keras counts fan_in {keras_fan_in(kernel.shape)} for this shape"
         if branches:
             return (
-                f"closes 1 of {branches} residual branches: variance 1/{branches} "
-                f"keeps their sum bounded; {fans}",
+                f"closes 1 of {branches} residual branches: variance "
+                f"{_tidy(scale / branches):.3g}/fan_in keeps their sum bounded{fan}",
                 _FIXUP,
             )
-        if kernel.normalization:
-            return f"reads {reads}, normalized after it; {fans}", reference
         about = "" if arrival.is_exact else "about "
+        after = ", normalized after it" if kernel.normalization else ""
+        reads = f"reads {_reads(kernel)} of mean square {about}{arrival.moment:.3g}"
         return (
-            f"reads {reads}, mean square {about}{arrival.moment:.3g}; {fans}",
-            reference,
+            f"{reads}{after}: variance {scale:.3g}/fan_in{fan}",
+            {1.0: _LECUN, 2.0: _HE}.get(scale, _POOLE),
         )
 
     def _recurrent(self, kernel: KernelRecord) -> Choice:
@@ -283,9 +284,7 @@ def _reads(kernel: KernelRecord) -> str:
 
 
 def _variance_scaling(kernel: KernelRecord, scale: float) -> Any:
-    shape = kernel.shape
-    keras_fan_in = math.prod(shape[:-1]) if len(shape) > 1 else 0
-    if kernel.fans.fan_in != keras_fan_in:  # Keras would get this layer's fan wrong
+    if kernel.fans.fan_in != keras_fan_in(kernel.shape):
         return keras.initializers.RandomNormal(
             stddev=math.sqrt(scale / max(1.0, kernel.fans.fan_in))
         )

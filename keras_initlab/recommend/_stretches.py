@@ -91,7 +91,8 @@ def _carrier(kernel: KernelRecord, inspection: Inspection) -> Carrier:
     if carrier is Carrier.MIRRORED and kernel.shape[-1] < 2:
         return Carrier.RANDOM
     if carrier is Carrier.CENTERED and not all(
-        isinstance(reader, KernelRecord) and has_bias(reader) for reader in readers
+        isinstance(reader, KernelRecord) and reader.bias is not None
+        for reader in readers
     ):
         return Carrier.RANDOM
     return carrier
@@ -118,12 +119,6 @@ def is_plain(kernel: KernelRecord) -> bool:
         and type(kernel.layer).__name__ in ("Dense", "Conv1D", "Conv2D", "Conv3D")
         and axes.groups == 1
     )
-
-
-def has_bias(kernel: KernelRecord) -> bool:
-    """Whether the kernel's layer has a bias that training changes."""
-    bias = getattr(kernel.layer, "bias", None)
-    return bias is not None and bool(bias.trainable)
 
 
 def _reads_units(reader: KernelRecord) -> bool:

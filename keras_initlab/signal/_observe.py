@@ -180,14 +180,14 @@ class TrainingObserver:
         return result
 
     def _observe(self, model: Any, arguments: Sequence[Any]) -> tuple[Any, Measured]:
-        if self._observed is None:
-            self._compile(model)
+        observed = self._observed or self._compiled(model)
         # PyTorch looks the train step up at every call, the others when they compile.
         with replaced(model, "train_step", self._observing_step):
-            result = self._observed(*arguments)
+            result = observed(*arguments)
         return self._adapter.take(result)
 
-    def _compile(self, model: Any) -> None:
+    def _compiled(self, model: Any) -> Any:
+        """Compiles the observing train function, once for all subscribers."""
         recipe = Recipe()
         for subscriber in self._subscribers:
             recipe = recipe.joined(subscriber.recipe)
@@ -200,6 +200,7 @@ class TrainingObserver:
             self._observed = model.train_function
         finally:
             model.train_function = self._dispatch
+        return self._observed
 
 
 _observers: weakref.WeakKeyDictionary[Any, TrainingObserver] = (

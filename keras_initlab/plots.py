@@ -1,0 +1,185 @@
+"""Every picture; the only file that imports matplotlib, and only when called.
+
+Every function returns a matplotlib `Figure` and never shows it. Colors come from the
+palette of Okabe and Ito (2008), which color-blind readers can tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ._errors import message
+
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_TINY = 1e-30
+
+
+def training_comparison(
+    histories: Mapping[str, Any],
+    gradient_norms: Mapping[str, Any] | None = None,
+    dead_relus: Mapping[str, Any] | None = None,
+    metric: str = "val_accuracy",
+    title: str = "",
+) -> Any:
+    """Draws how several initializations of one model trained.
+
+    Up to three panels: the learning curves, the gradient norm by depth (log axis) at
+    the first and at the last observed step, and the dead share of each ReLU layer in
+    the last epoch by depth.
+
+    Args:
+        histories: `{label: history}`, what `fit` returned (or its `.history` dict).
+        gradient_norms: `{label: logger}` with `GradientNormLogger`s, or None.
+        dead_relus: `{label: logger}` with `DeadReLULogger`s, or None.
+        metric: the key of the learning curves.
+        title: title of the figure.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        ValueError: if there is no history, or one lacks the metric.
+        ImportError: if matplotlib is not installed.
+
+    Example:
+        >>> figure = training_comparison(
+        ...     {"he": {"val_accuracy": [0.1]}, "ours": {"val_accuracy": [0.8]}}
+        ... )
+        >>> len(figure.axes)
+        1
+    """
+    curves = {label: _metric(h, metric, label) for label, h in histories.items()}
+    if not curves:
+        raise ValueError(message("`histories` must hold a history.", "{}"))
+    panels = 1 + bool(gradient_norms) + bool(dead_relus)
+    with _style():
+        figure = _figure((4.6 * panels, 4.2))
+        axes = iter(figure.subplots(1, panels, squeeze=False)[0])
+        _draw_curves(next(axes), curves, metric)
+        if gradient_norms:
+            _draw_norms(next(axes), gradient_norms)
+        if dead_relus:
+            _draw_dead(next(axes), dead_relus)
+        if title:
+            figure.suptitle(title, fontsize=13, fontweight="bold")
+    return figure
+
+
+def _draw_curves(axes: Any, curves: Mapping[str, np.ndarray], metric: str) -> None:
+    for index, (label, curve) in enumerate(curves.items()):
+        epochs = np.arange(1, len(curve) + 1)
+        axes.plot(
+            epochs,
+            curve,
+            color=_color(index),
+            marker=_marker(index),
+            label=f"{label}: {curve[-1]:.3f}",
+        )
+    axes.set(xlabel="epoch", ylabel=metric.replace("val_", "test "))
+    if "accuracy" in metric:
+        axes.set_ylim(-0.02, 1.02)
+    _finish(axes)
+    axes.set_title("Learning curve")
+
+
+def _draw_norms(axes: Any, loggers: Mapping[str, Any]) -> None:
+    for index, (label, logger) in enumerate(loggers.items()):
+        layers = np.array(list(logger.history["layers"].values()))
+        depth = np.arange(1, len(layers) + 1)
+        for observation, style in ((0, "--"), (-1, "-")):
+            axes.plot(
+                depth,
+                np.maximum(layers[:, observation], _TINY),
+                color=_color(index),
+                linestyle=style,
+                label=f"{label}, {'first' if observation == 0 else 'last'} step",
+            )
+    axes.set_yscale("log")
+    axes.set(xlabel="layer", ylabel="gradient norm")
+    _finish(axes)
+    axes.set_title("Gradient norm by depth")
+
+
+def _draw_dead(axes: Any, loggers: Mapping[str, Any]) -> None:
+    for index, (label, logger) in enumerate(loggers.items()):
+        shares = [s[-1] for s in logger.history["dead_fraction"].values() if len(s)]
+        depth = np.arange(1, len(shares) + 1)
+        axes.plot(
+            depth,
+            100 * np.array(shares),
+            color=_color(index),
+            marker=_marker(index),
+            markersize=3,
+            linewidth=1.2,
+            label=label,
+        )
+    axes.set(xlabel="ReLU layer", ylabel="dead units in the last epoch [%]")
+    axes.set_ylim(-2, 102)
+    _finish(axes)
+    axes.set_title("Dead ReLUs by depth")
+
+
+def _finish(axes: Any) -> None:
+    """Whole numbers below, and a legend that covers nothing."""
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+
+
+def _style() -> Any:
+    """A context in which what is drawn has this package's look."""
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise ImportError(
+            message(
+                "Pictures need matplotlib.",
+                "an environment without it",
+                'Install it with `pip install "keras_initlab[plot]"`.',
+            )
+        ) from error
+    return mpl.rc_context(
+        {
+            "axes.grid": True,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "font.size": 10,
+            "grid.alpha": 0.25,
+            "legend.fontsize": 9,
+            "legend.framealpha": 0.9,
+            "lines.linewidth": 1.8,
+            "lines.markersize": 4,
+        }
+    )
+
+
+def _figure(size: Sequence[float]) -> Any:
+    # A Figure of its own, not pyplot's: nothing global, no window, safe in threads.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(size[0], size[1]), dpi=150, layout="constrained")
+
+
+def _metric(history: Any, metric: str, label: str) -> np.ndarray:
+    values = getattr(history, "history", history)
+    if metric not in values:
+        raise ValueError(
+            message(
+                "`metric` must be a key of every history.",
+                f"metric={metric!r}, and {label!r} has {sorted(values)}",
+            )
+        )
+    return np.asarray(values[metric], dtype="float64")
+
+
+def _color(index: int) -> str:
+    return _COLORS[index % len(_COLORS)]
+
+
+def _marker(index: int) -> str:
+    return _MARKERS[index % len(_MARKERS)]
