@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ._observe import Measured, Recipe
+from ._recipe import Measured, Recipe
 from ._record import recording, replaced
 
 _KEY = "__keras_initlab__"

@@ -1,0 +1,60 @@
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import keras
+import numpy as np
+import pytest
+
+import keras_initlab
+import keras_initlab.callbacks
+
+NEEDS_TENSORFLOW = ("keras_initlab.callbacks", "_observe_tensorflow")
+NEEDS_NO_EXAMPLE = {"Fans", "ActivationStatistics", "WidthsRecommendation", "Applied"}
+
+
+def modules():
+    walked = pkgutil.walk_packages(keras_initlab.__path__, "keras_initlab.")
+    names = ["keras_initlab", *(info.name for info in walked)]
+    return [
+        pytest.param(
+            name,
+            marks=[pytest.mark.tensorflow]
+            if any(part in name for part in NEEDS_TENSORFLOW)
+            else [],
+        )
+        for name in names
+    ]
+
+
+def public():
+    """Every public class and function, with the name users import it by."""
+    doors = [keras_initlab, keras_initlab.initializers, keras_initlab.callbacks]
+    for door in doors:
+        for name, value in vars(door).items():
+            if not name.startswith("_") and (
+                inspect.isclass(value) or inspect.isfunction(value)
+            ):
+                yield pytest.param(value, id=f"{door.__name__}.{name}")
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_run(name):
+    module = importlib.import_module(name)
+    keras.utils.set_random_seed(0)
+    globs = {**vars(module), "keras": keras, "np": np, "keras_initlab": keras_initlab}
+    result = doctest.testmod(module, globs=globs, raise_on_error=False)
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("value", public())
+def test_public_names_are_documented(value):
+    text = inspect.getdoc(value)
+    assert text
+    is_error = inspect.isclass(value) and issubclass(value, Exception)
+    is_record = value.__name__ in {*NEEDS_NO_EXAMPLE, "Recommendation"}
+    if not is_error and not is_record:
+        assert ">>>" in text, "no example"
+        assert "Args:" in text, "no arguments"
+        assert "Raises:" in text, "no errors"

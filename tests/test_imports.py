@@ -1,0 +1,160 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "keras_initlab"
+CALLBACKS = ROOT / "callbacks"
+
+# Imports point down this list: a part may import parts of lower floors only.
+FLOORS = {
+    "_errors": 0,
+    "_arrays": 0,
+    "_seeds": 1,
+    "_quadrature": 1,
+    "_fans": 1,
+    "_activations": 2,
+    "initializers": 3,
+    "signal": 3,
+    "inspection": 4,
+    "recommend": 5,
+    "callbacks": 5,
+    "plots": 6,
+    "__init__": 7,
+}
+# What loads only where it is used: {module: files that may import it}.
+HEAVY = {
+    "matplotlib": {"plots.py"},
+    "tensorflow": {"_observe_tensorflow.py"},
+    "jax": {"_activations.py"},
+    "torch": set(),
+    "sklearn": set(),
+    "pandas": set(),
+    "scipy": set(),
+}
+
+
+def sources():
+    return sorted([*PACKAGE.rglob("*.py"), *CALLBACKS.rglob("*.py")])
+
+
+def module_of(path):
+    """The dotted name under which a source file is imported."""
+    if path.is_relative_to(CALLBACKS):
+        inner = path.relative_to(CALLBACKS)
+        parts = ["keras_initlab", "callbacks", *inner.with_suffix("").parts]
+    else:
+        parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return parts
+
+
+def imports(path):
+    """`(dotted name, is at module level)` of every import that runs."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = module_of(path)[:-1]
+    found = []
+
+    def visit(node, is_top):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                continue
+            if isinstance(child, ast.Import):
+                found.extend((alias.name, is_top) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = package[: len(package) - child.level + 1] if child.level else []
+                stem = [*base, *(child.module.split(".") if child.module else [])]
+                names = [] if child.module else [a.name for a in child.names]
+                found.extend(
+                    (".".join([*stem, *name.split(".")]), is_top)
+                    for name in names or [""]
+                )
+            inner = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            visit(child, is_top and not inner)
+
+    visit(tree, True)
+    return [(name.strip("."), is_top) for name, is_top in found]
+
+
+def part_of(parts):
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: "/".join(module_of(p)[1:]))
+def test_imports_point_down(path):
+    own = part_of(module_of(path))
+    for name, _ in imports(path):
+        parts = name.split(".")
+        if parts[0] != "keras_initlab":
+            continue
+        other = part_of(parts)
+        if other != own:
+            assert FLOORS[other] < FLOORS[own], f"{own} imports {other}"
+
+
+def test_every_part_has_a_floor():
+    parts = {part_of(module_of(path)) for path in sources()}
+    assert parts == set(FLOORS)
+
+
+def test_the_package_never_imports_its_callbacks():
+    for path in PACKAGE.rglob("*.py"):
+        assert not any(
+            name.startswith("keras_initlab.callbacks") for name, _ in imports(path)
+        )
+
+
+def test_no_cycle_within_a_part():
+    graph = {}
+    for path in sources():
+        own = ".".join(module_of(path)).removesuffix(".__init__")
+        graph[own] = {
+            n for n, is_top in imports(path) if n.startswith("keras_initlab.")
+        }
+
+    def reaches(start, goal, seen):
+        return any(
+            step == goal or (step not in seen and reaches(step, goal, seen | {step}))
+            for step in graph.get(start, ())
+        )
+
+    assert [name for name in graph if reaches(name, name, frozenset())] == []
+
+
+@pytest.mark.parametrize("module", sorted(HEAVY))
+def test_heavy_modules_load_only_where_used(module):
+    for path in sources():
+        for name, is_top in imports(path):
+            if name.split(".")[0] == module:
+                assert path.name in HEAVY[module]
+                assert not is_top or path.name == "_observe_tensorflow.py"
+
+
+def test_the_reader_of_imports_sees_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    file = tmp_path / "keras_initlab" / "signal" / "_x.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "from .._fans import fans\nfrom . import _y\ndef f():\n    import jax\n"
+    )
+    assert imports(file) == [
+        ("keras_initlab._fans", True),
+        ("keras_initlab.signal._y", True),
+        ("jax", False),
+    ]
+
+
+def test_importing_loads_nothing_that_only_some_need():
+    code = (
+        "import sys, keras_initlab, keras_initlab.callbacks, keras_initlab.plots;"
+        "print([m for m in ('matplotlib', 'sklearn', 'pandas', 'tensorboard', 'scipy')"
+        " if m in sys.modules])"
+    )
+    baseline = (
+        "import sys, keras; print([m for m in ('pandas', 'scipy') if m in sys.modules])"
+    )
+    with_ours = subprocess.check_output([sys.executable, "-c", code], text=True)
+    without = subprocess.check_output([sys.executable, "-c", baseline], text=True)
+    assert with_ours == without or with_ours.strip() == "[]"
