@@ -194,11 +194,14 @@ def _raw_operations(model: Any) -> Iterator[Any]:
 
 def _largest_per_unit(operation: Any) -> Any:
     is_first = getattr(operation, "data_format", None) == "channels_first"
+    return _largest_by_channel if is_first else _largest_by_last
 
-    def largest(output: Any) -> Any:
-        rank = len(output.shape)
-        unit_axis = 1 if is_first and rank > 2 else rank - 1
-        others = [axis for axis in range(rank) if axis != unit_axis]
-        return ops.cast(ops.max(output, axis=others), "float32")
 
-    return largest
+def _largest_by_last(output: Any) -> Any:
+    others = list(range(len(output.shape) - 1))
+    return ops.cast(ops.max(output, axis=others), "float32")
+
+
+def _largest_by_channel(output: Any) -> Any:
+    others = [axis for axis in range(len(output.shape)) if axis != 1]
+    return ops.cast(ops.max(output, axis=others), "float32")

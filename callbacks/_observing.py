@@ -44,6 +44,7 @@ class ObservingCallback(keras.callbacks.Callback):
         self.logs = check_logs(log_to)
         self.verbose = int(check_choice("verbose", str(int(verbose)), ("0", "1")))
         self._seen_model: Any = None
+        self._observer: Any = None
 
     def wants(self, step: int) -> bool:
         """Whether to observe this step; the first of every epoch always is."""
@@ -72,11 +73,12 @@ class ObservingCallback(keras.callbacks.Callback):
             self.reset()
             self._seen_model = model
         self.recipe = self.prepare(model)
-        TrainingObserver.of(model).attach(self)
+        self._observer = TrainingObserver.of(model)
+        self._observer.attach(self)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes the epoch."""
-        TrainingObserver.of(self._seen_model).begin_epoch(epoch)
+        self._observer.begin_epoch(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds the summary to Keras's logs."""
@@ -88,7 +90,7 @@ class ObservingCallback(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Stops observing."""
-        TrainingObserver.of(self._seen_model).detach(self)
+        self._observer.detach(self)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Hands metrics to every log."""

@@ -48,7 +48,7 @@ def test_examples_run(name):
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("value", public())
+@pytest.mark.parametrize("value", list(public()))
 def test_public_names_are_documented(value):
     text = inspect.getdoc(value)
     assert text

@@ -72,8 +72,17 @@ def test_the_wheel_holds_every_source_file(wheel):
 def test_the_installed_wheel_works(wheel, tmp_path):
     target = tmp_path / "site"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", target]
-        + [wheel],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--target",
+            target,
+            wheel,
+        ],
         check=True,
         capture_output=True,
     )

@@ -11,7 +11,8 @@ from keras_initlab import plots
 class Logger:
     def __init__(self, first, last, dead):
         layers = {
-            f"dense_{i}": np.array(pair) for i, pair in enumerate(zip(first, last))
+            f"dense_{i}": np.array(pair)
+            for i, pair in enumerate(zip(first, last, strict=False))
         }
         self.history = {
             "layers": layers,

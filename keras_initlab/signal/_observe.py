@@ -21,6 +21,7 @@ from __future__ import annotations
 import importlib
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import keras
@@ -49,15 +50,18 @@ class Subscriber(Protocol):
 class TrainingObserver:
     """Observes one model for all subscribers of a fit.
 
-    `TrainingObserver.of(model)` returns the one that all callbacks of a fit share.
+    `TrainingObserver.of(model)` returns the one that all callbacks of a fit share. It
+    lives as long as one of them holds it, and keeps the observing train function for
+    the next fit.
     """
 
     @classmethod
     def of(cls, model: keras.Model) -> TrainingObserver:
         """Returns the model's observer."""
-        if model not in _observers:
-            _observers[model] = cls(model)
-        return _observers[model]
+        observer = _observers.get(id(model))
+        if observer is None or observer._model() is not model:
+            observer = _observers[id(model)] = cls(model)
+        return observer
 
     def __init__(self, model: keras.Model):
         self._adapter = _adapter()
@@ -65,8 +69,7 @@ class TrainingObserver:
         self._subscribers: list[Subscriber] = []
         self._fit: Any = None  # the History of the fit that is observed
         self._plain: Any = None
-        self._observed: Any = None
-        self._observing_step: Any = None
+        self._observed: _Observed | None = None
         self._source: Any = None  # what this epoch's batches come from
         self._epoch: int | None = None
         self._steps = 0
@@ -80,8 +83,7 @@ class TrainingObserver:
             self._plain = model.train_function
             model.train_function = self._dispatch
         if all(known is not subscriber for known in self._subscribers):
-            self._subscribers.append(subscriber)
-        self._observed = None
+            self._subscribers = [*self._subscribers, subscriber]
 
     def begin_epoch(self, epoch: int) -> None:
         """Notes that an epoch begins; every subscriber of the fit says so."""
@@ -104,8 +106,7 @@ class TrainingObserver:
         if model is not None and model.train_function == self._dispatch:
             model.train_function = self._plain
         self._subscribers = []
-        self._fit = self._plain = self._observed = self._observing_step = None
-        self._source = self._epoch = None
+        self._fit = self._plain = self._source = self._epoch = None
 
     def _dispatch(self, *arguments: Any) -> Any:
         """Stands in for the model's train function."""
@@ -141,31 +142,44 @@ class TrainingObserver:
         return result
 
     def _observe(self, model: Any, arguments: Sequence[Any]) -> tuple[Any, Measured]:
-        observed = self._observed or self._compiled(model)
+        observed = self._compiled(model)
         # PyTorch looks the train step up at every call, the others when they compile.
-        with replaced(model, "train_step", self._observing_step):
-            result = observed(*arguments)
+        with replaced(model, "train_step", observed.train_step):
+            result = observed.train_function(*arguments)
         return self._adapter.take(result)
 
-    def _compiled(self, model: Any) -> Any:
-        """Compiles the observing train function, once for all subscribers."""
+    def _compiled(self, model: Any) -> _Observed:
+        """The observing train function, compiled anew only if something changed."""
+        if self._observed is not None and self._observed.is_of is self._subscribers:
+            return self._observed
         recipe = Recipe()
         for subscriber in self._subscribers:
             recipe = recipe.joined(subscriber.recipe)
-        self._observing_step = self._adapter.observing_step(
-            model, model.train_step, recipe
-        )
-        try:
-            with replaced(model, "train_step", self._observing_step):
-                model.make_train_function(force=True)
-            self._observed = model.train_function
-        finally:
-            model.train_function = self._dispatch
+        basis = (self._plain, recipe, [id(v) for v in model.trainable_variables])
+        if self._observed is None or self._observed.basis != basis:
+            step = self._adapter.observing_step(model, model.train_step, recipe)
+            try:
+                with replaced(model, "train_step", step):
+                    model.make_train_function(force=True)
+                self._observed = _Observed(model.train_function, step, basis)
+            finally:
+                model.train_function = self._dispatch
+        self._observed.is_of = self._subscribers
         return self._observed
 
 
-_observers: weakref.WeakKeyDictionary[Any, TrainingObserver] = (
-    weakref.WeakKeyDictionary()
+@dataclass
+class _Observed:
+    """An observing train function, its train step, and what they were made for."""
+
+    train_function: Any
+    train_step: Any
+    basis: tuple[Any, ...]
+    is_of: list[Subscriber] | None = None
+
+
+_observers: weakref.WeakValueDictionary[int, TrainingObserver] = (
+    weakref.WeakValueDictionary()
 )
 
 

@@ -1,0 +1,760 @@
+import csv
+import functools
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, optimizers
+
+from keras_initlab.callbacks import CSVLog, GradientNormLogger
+
+pytestmark = [
+    pytest.mark.tensorflow,
+    # Keras says so where a variable does not take part in the loss.
+    pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning"),
+]
+
+EXAMPLES, BATCH, STEPS = 24, 8, 3
+MODES = {
+    "graph": {"jit_compile": False},
+    "eager": {"run_eagerly": True},
+    "xla": {"jit_compile": True},
+}
+SHAPES = {"vectors": (6,), "sequences": (4, 3), "images": (6, 6, 2)}
+
+
+def inputs(kind="vectors"):
+    rng = np.random.default_rng(1)
+    if kind == "tokens":
+        return rng.integers(0, 4, (EXAMPLES, 5))  # of 7: some repeat, some never come
+    return rng.normal(size=(EXAMPLES, *SHAPES[kind])).astype("float32")
+
+
+def targets():
+    return np.random.default_rng(2).normal(size=(EXAMPLES, 2)).astype("float32")
+
+
+def batches(*arrays, epochs=1):
+    for _ in range(epochs):
+        for start in range(0, EXAMPLES, BATCH):
+            yield tuple(array[start : start + BATCH] for array in arrays)
+
+
+def dense():
+    return keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5, "tanh"), layers.Dense(2)]
+    )
+
+
+def convolution():
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            layers.Conv2D(3, 3, use_bias=False),
+            layers.BatchNormalization(),
+            layers.Activation("tanh"),
+            layers.Flatten(),
+            layers.Dense(2),
+        ]
+    )
+
+
+def embedding():
+    return keras.Sequential(
+        [
+            keras.Input((5,), dtype="int32"),
+            layers.Embedding(7, 3),
+            layers.Flatten(),
+            layers.Dense(2),
+        ]
+    )
+
+
+def lstm():
+    return keras.Sequential(
+        [keras.Input((4, 3)), layers.LSTM(3, name="memory"), layers.Dense(2)]
+    )
+
+
+def shared():
+    x = keras.Input((6,))
+    layer = layers.Dense(6, "tanh")
+    return keras.Model(x, layers.Dense(2)(layer(layer(x))))
+
+
+def nested():
+    inner = keras.Sequential([keras.Input((5,)), layers.Dense(4, "tanh")])
+    middle = keras.Sequential([keras.Input((6,)), layers.Dense(5, "tanh"), inner])
+    return keras.Sequential([keras.Input((6,)), middle, layers.Dense(2)])
+
+
+def equal_names():
+    def part(name):
+        return keras.Sequential(
+            [keras.Input((6,)), layers.Dense(3, "tanh", name="same")], name=name
+        )
+
+    x = keras.Input((6,))
+    joined = layers.Concatenate()([part("left")(x), part("right")(x)])
+    return keras.Model(x, layers.Dense(2)(joined))
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.blocks = [layers.Dense(5, "tanh"), layers.Dense(2)]
+        self.factor = self.add_weight(shape=(2,), initializer="ones", name="factor")
+
+    def call(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x * self.factor
+
+
+def subclassed():
+    model = Subclassed()
+    model(inputs())
+    return model
+
+
+def frozen():
+    model = dense()
+    model.layers[0].trainable = False
+    return model
+
+
+class Idle(layers.Layer):
+    def build(self, shape):
+        self.unused = self.add_weight(shape=(3,), name="unused")
+
+    def call(self, x):
+        return x
+
+
+def unused_variable():
+    return keras.Sequential([keras.Input((6,)), Idle(), layers.Dense(2)])
+
+
+MODELS = {
+    dense: "vectors",
+    convolution: "images",
+    embedding: "tokens",
+    lstm: "sequences",
+    shared: "vectors",
+    nested: "vectors",
+    equal_names: "vectors",
+    subclassed: "vectors",
+    frozen: "vectors",
+    unused_variable: "vectors",
+}
+
+
+def twins(build):
+    """Two models with equal weights."""
+    model, twin = build(), build()
+    twin.set_weights(model.get_weights())
+    return model, twin
+
+
+def squared_error(y, prediction, weights=1.0):
+    prediction = tf.cast(prediction, tf.float32)
+    return tf.reduce_mean(weights * tf.reduce_mean((prediction - y) ** 2, axis=-1))
+
+
+def norm(gradient):
+    if gradient is None:
+        return 0.0
+    if isinstance(gradient, tf.IndexedSlices):
+        full = np.zeros(gradient.dense_shape)
+        np.add.at(full, gradient.indices.numpy(), gradient.values.numpy())
+        gradient = full
+    return np.linalg.norm(np.asarray(gradient, dtype="float64"))
+
+
+def replay(model, data, loss=squared_error):
+    """Trains by hand; the norms `(steps, variables)` of what the tape returns."""
+    rows = []
+    for x, *rest in data:
+        with tf.GradientTape(persistent=True) as tape:
+            value = loss(rest[0], model(x, training=True), *rest[1:])
+            scaled = model.optimizer.scale_loss(value)
+        gradients = tape.gradient(value, model.trainable_variables)
+        rows.append([norm(gradient) for gradient in gradients])
+        gradients = tape.gradient(scaled, model.trainable_variables)
+        model.optimizer.apply(gradients, model.trainable_variables)
+    return np.array(rows)
+
+
+def observe(model, *data, every=1, epochs=1, logger=None, **arguments):
+    """A fit with a logger, which it returns."""
+    logger = logger or GradientNormLogger(every)
+    arguments.setdefault("callbacks", [logger])
+    arguments.setdefault("batch_size", BATCH)
+    model.fit(*data, epochs=epochs, shuffle=False, verbose=0, **arguments)
+    return logger
+
+
+def compiled(build=dense, optimizer="sgd", **arguments):
+    model = build()
+    arguments.setdefault("run_eagerly", True)
+    model.compile(optimizer, "mse", **arguments)
+    return model
+
+
+def joined(columns):
+    return np.sqrt(np.sum(np.square(columns), axis=0))
+
+
+def check(history, rows, rtol=1e-5):
+    """Compares all of a history with norms `(steps, variables)`."""
+    paths = list(history["variables"])
+    columns = np.reshape(list(history["variables"].values()), (len(paths), -1))
+    np.testing.assert_allclose(columns.T, rows, rtol)
+    np.testing.assert_allclose(history["global_norm"], joined(rows.T), rtol)
+    owners = {}
+    for path, column in zip(paths, rows.T, strict=True):
+        owners.setdefault(path.rsplit("/", 1)[0], []).append(column)
+    assert set(history["layers"]) == set(owners)
+    for path, own in owners.items():
+        np.testing.assert_allclose(history["layers"][path], joined(own), rtol)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
+def test_norms_are_those_of_a_tape(build, mode):
+    model, twin = twins(build)
+    model.compile(optimizers.Adam(0.01), "mse", **MODES[mode])
+    twin.compile(optimizers.Adam(0.01))
+    x, y = inputs(MODELS[build]), targets()
+    logger = observe(model, x, y, epochs=2)
+    check(logger.history, replay(twin, batches(x, y, epochs=2)))
+    assert logger.history["step"].tolist() == list(range(2 * STEPS))
+    assert logger.history["epoch"].tolist() == [0] * STEPS + [1] * STEPS
+
+
+def test_the_check_can_fail():
+    model, twin = twins(dense)
+    model.compile("sgd", "mse", run_eagerly=True)
+    twin.compile("sgd")
+    logger = observe(model, inputs(), targets())
+    rows = replay(twin, batches(inputs(), targets()))
+    with pytest.raises(AssertionError):
+        check(logger.history, rows * (1 + 3e-5))
+
+
+OPTIMIZERS = {
+    "clipnorm": lambda: optimizers.SGD(0.1, clipnorm=0.01),
+    "clipvalue": lambda: optimizers.SGD(0.1, clipvalue=0.01),
+    "global_clipnorm": lambda: optimizers.SGD(0.1, global_clipnorm=0.01),
+    "accumulation": lambda: optimizers.Adam(0.01, gradient_accumulation_steps=2),
+    "weight_decay": lambda: optimizers.AdamW(0.01, weight_decay=0.1),
+    "loss_scale_factor": lambda: optimizers.SGD(0.1, loss_scale_factor=1024.0),
+    "growing loss scale": lambda: optimizers.LossScaleOptimizer(
+        optimizers.Adam(0.01), initial_scale=1024.0, dynamic_growth_steps=2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_norms_are_unscaled_and_before_clipping_and_accumulation(name):
+    model, twin = twins(dense)
+    model.compile(OPTIMIZERS[name](), "mse", jit_compile=False)
+    twin.compile(OPTIMIZERS[name]())
+    logger = observe(model, inputs(), targets(), epochs=2)
+    check(logger.history, replay(twin, batches(inputs(), targets(), epochs=2)))
+
+
+def test_mixed_precision():
+    def build():
+        return keras.Sequential(
+            [
+                keras.Input((6,)),
+                layers.Dense(5, "tanh", dtype="mixed_float16"),
+                layers.Dense(2, dtype="mixed_float16"),
+            ]
+        )
+
+    def optimizer():
+        return optimizers.LossScaleOptimizer(optimizers.Adam(0.01), 2.0**10)
+
+    model, twin = twins(build)
+    model.compile(optimizer(), "mse", jit_compile=False)
+    twin.compile(optimizer())
+    logger = observe(model, inputs(), targets())
+    check(logger.history, replay(twin, batches(inputs(), targets())), rtol=0.02)
+
+
+def test_a_variable_that_the_loss_ignores_has_norm_0():
+    model = compiled(unused_variable, "adam")
+    (idle,) = (layer for layer in model.layers if isinstance(layer, Idle))
+    history = observe(model, inputs(), targets()).history
+    assert history["variables"][idle.unused.path].tolist() == [0] * STEPS
+    assert np.all(history["global_norm"] > 0)
+
+
+def test_frozen_layers_are_left_out():
+    model = compiled(frozen)
+    history = observe(model, inputs(), targets()).history
+    assert list(history["layers"]) == [model.layers[1].path]
+    assert len(history["variables"]) == 2
+
+
+def test_equal_inner_names_get_paths_of_their_own():
+    history = observe(compiled(equal_names), inputs(), targets()).history
+    assert {"left/same", "right/same"} <= set(history["layers"])
+    assert len(history["variables"]) == 6
+
+
+def test_a_model_that_the_fit_builds():
+    model = keras.Sequential([layers.Dense(5, "tanh"), layers.Dense(2)])
+    twin = dense()
+    model.compile("sgd", "mse", run_eagerly=True)
+    twin.compile("sgd")
+
+    class Copy(keras.callbacks.Callback):
+        """Gives the twin the weights that the first step has made, trained or not."""
+
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 0:
+                twin.set_weights(model.get_weights())
+
+    logger = GradientNormLogger(1)
+    observe(model, inputs(), targets(), callbacks=[logger, Copy()], logger=logger)
+    _, *rest = batches(inputs(), targets())
+    rows = replay(twin, rest)
+    assert list(logger.history["variables"]) == [v.path for v in model.variables]
+    np.testing.assert_allclose(logger.history["global_norm"][1:], joined(rows.T), 1e-5)
+
+
+def test_sample_weight():
+    weights = np.linspace(0, 3, EXAMPLES, dtype="float32")
+    model, twin = twins(dense)
+    model.compile("adam", "mse", jit_compile=False)
+    twin.compile("adam")
+    logger = observe(model, inputs(), targets(), sample_weight=weights)
+    check(logger.history, replay(twin, batches(inputs(), targets(), weights)))
+
+
+def test_class_weight():
+    def loss(y, logits, weights):
+        each = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+        return tf.reduce_mean(weights * each)
+
+    classes = np.arange(EXAMPLES) % 2
+    weights = np.where(classes == 0, 0.5, 4.0).astype("float32")
+    model, twin = twins(dense)
+    crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", crossentropy, jit_compile=False)
+    twin.compile("adam")
+    logger = observe(model, inputs(), classes, class_weight={0: 0.5, 1: 4.0})
+    check(logger.history, replay(twin, batches(inputs(), classes, weights), loss))
+
+
+def scaled_output(factor):
+    """A loss whose gradient is `factor` times that of the mean output."""
+    return lambda y, prediction: factor * keras.ops.mean(prediction, axis=-1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("factor", [1e-30, 1e-25, 1e-18, 1.0, 1e18, 1e25, 1e30])
+def test_norms_neither_underflow_nor_overflow(factor, mode):
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(1)])
+    model.compile(optimizers.SGD(0.0), scaled_output(factor), **MODES[mode])
+    x = inputs()[:BATCH]
+    history = observe(model, x, np.zeros((BATCH, 1))).history
+    kernel = factor * np.linalg.norm(x.mean(axis=0, dtype="float64"))
+    rows = np.array([[kernel, factor]])
+    check(history, rows)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nan_shows_as_nan(mode):
+    model = compiled(dense, **{"run_eagerly": False, **MODES[mode]})
+    y = targets()
+    y[BATCH] = np.nan
+    history = observe(model, inputs(), y).history
+    for norms in [history["global_norm"], *history["variables"].values()]:
+        assert np.isnan(norms).tolist() == [False, True, True]
+
+
+def test_infinite_shows_as_infinite():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(1, use_bias=False)])
+    model.compile(optimizers.SGD(0.0), scaled_output(1e38), jit_compile=False)
+    x = 1e3 * np.ones((BATCH, 6), dtype="float32")
+    history = observe(model, x, np.zeros((BATCH, 1))).history
+    assert history["global_norm"].tolist() == [math.inf]
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return STEPS
+
+    def __getitem__(self, index):
+        rows = slice(index * BATCH, (index + 1) * BATCH)
+        return inputs()[rows], targets()[rows]
+
+
+def endless():
+    while True:
+        yield from batches(inputs(), targets())
+
+
+def dataset():
+    return tf.data.Dataset.from_tensor_slices((inputs(), targets())).batch(BATCH)
+
+
+def dataset_of_unknown_size():
+    return dataset().filter(lambda x, y: True)
+
+
+@pytest.mark.parametrize("mode", ["graph", "eager"])
+@pytest.mark.parametrize(
+    ("source", "arguments"),
+    [
+        (dataset, {}),
+        (dataset_of_unknown_size, {}),
+        (lambda: dataset().repeat(), {"steps_per_epoch": STEPS}),
+        (endless, {"steps_per_epoch": STEPS}),
+        (Batches, {}),
+    ],
+    ids=["dataset", "unknown size", "repeated", "generator", "PyDataset"],
+)
+# Keras says this at the end of every dataset whose size it does not know.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
+def test_inputs(source, arguments, mode):
+    model, twin = twins(dense)
+    model.compile("adam", "mse", **MODES[mode])
+    twin.compile("adam")
+    arguments = {**arguments, "batch_size": None}
+    logger = observe(model, source(), epochs=2, **arguments)
+    check(logger.history, replay(twin, batches(inputs(), targets(), epochs=2)))
+    assert logger.history["epoch"].tolist() == [0] * STEPS + [1] * STEPS
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"),
+    [
+        (1, range(10)),
+        (3, [0, 3, 5, 6, 9]),
+        (3.0, [0, 3, 5, 6, 9]),
+        (100, [0, 5]),
+        (lambda step: step in (2, 9), [0, 2, 5, 9]),
+        (lambda step: False, [0, 5]),
+    ],
+)
+def test_every(every, steps):
+    x, y = inputs()[:20], targets()[:20]
+    history = observe(compiled(), x, y, every=every, epochs=2, batch_size=4).history
+    full = observe(compiled(), x, y, every=1, epochs=2, batch_size=4).history
+    assert history["step"].tolist() == list(steps)
+    assert history["epoch"].tolist() == [step // 5 for step in steps]
+    assert len(full["step"]) == 10
+
+
+def test_observed_steps_have_the_norms_of_an_every_step_log():
+    x, y = inputs(), targets()
+    sparse, full = twins(dense)
+    norms = []
+    for model, every in [(sparse, 2), (full, 1)]:
+        model.compile("adam", "mse", jit_compile=False)
+        norms.append(observe(model, x, y, every=every, epochs=2).history)
+    steps = norms[0]["step"]
+    assert steps.tolist() == [0, 2, 3, 4]
+    np.testing.assert_array_equal(
+        norms[0]["global_norm"], norms[1]["global_norm"][steps]
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_steps_per_execution(mode):
+    model, twin = twins(dense)
+    model.compile("adam", "mse", steps_per_execution=4, **MODES[mode])
+    twin.compile("adam")
+    logger = observe(model, inputs(), targets(), epochs=2, batch_size=3)
+    rows = replay(
+        twin,
+        (
+            (inputs()[start : start + 3], targets()[start : start + 3])
+            for _ in range(2)
+            for start in range(0, EXAMPLES, 3)
+        ),
+    )
+    assert logger.history["step"].tolist() == [3, 7, 11, 15]
+    check(logger.history, rows[3::4])
+
+
+def test_steps_per_execution_that_does_not_divide_the_epoch():
+    # Epochs of 6 steps, run as 4 and 2.
+    model = compiled(steps_per_execution=4)
+    history = observe(model, inputs(), targets(), epochs=2, batch_size=4).history
+    assert history["step"].tolist() == [3, 5, 9, 11]
+
+
+def test_two_fits_append():
+    model = compiled()
+    logger = observe(model, inputs(), targets(), epochs=2)
+    observe(model, inputs(), targets(), epochs=1, logger=logger)
+    assert logger.history["step"].tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2]
+    assert logger.history["epoch"].tolist() == [0] * 3 + [1] * 3 + [0] * 3
+    observe(model, inputs(), targets(), epochs=2, initial_epoch=1, logger=logger)
+    assert logger.history["step"][-3:].tolist() == [3, 4, 5]
+    assert logger.history["epoch"][-3:].tolist() == [1] * 3
+    lengths = {len(norms) for norms in logger.history["layers"].values()}
+    assert lengths == {12}
+
+
+def test_initial_epoch_continues_with_another_logger():
+    model = compiled()
+    observe(model, inputs(), targets(), epochs=2)
+    later = observe(model, inputs(), targets(), epochs=3, initial_epoch=2)
+    assert later.history["step"].tolist() == [6, 7, 8]
+    assert later.history["epoch"].tolist() == [2] * 3
+
+
+@pytest.mark.parametrize("pick", ["name", "path", "object", "all by name"])
+def test_layers(pick):
+    model = compiled(nested)
+    chosen = model.layers[0].layers[0]
+    asked = {
+        "name": [chosen.name],
+        "path": [chosen.path],
+        "object": [chosen],
+        "all by name": chosen.name,
+    }[pick]
+    logger = GradientNormLogger(every=1, layers=asked)
+    history = observe(model, inputs(), targets(), logger=logger).history
+    assert list(history["layers"]) == [chosen.path]
+    own = [history["variables"][variable.path] for variable in chosen.variables]
+    np.testing.assert_allclose(history["layers"][chosen.path], joined(own))
+    assert len(history["variables"]) == 6
+    everything = joined(list(history["variables"].values()))
+    np.testing.assert_allclose(history["global_norm"], everything)
+
+
+@pytest.mark.parametrize(
+    ("build", "kind", "find"),
+    [
+        (lstm, "sequences", lambda model: model.layers[0].name),
+        (lstm, "sequences", lambda model: model.layers[0]),
+        (nested, "vectors", lambda model: model.layers[0].name),
+        (nested, "vectors", lambda model: model.layers[0]),
+    ],
+    ids=["LSTM by name", "LSTM", "inner model by name", "inner model"],
+)
+def test_a_layer_can_be_asked_for_whose_variables_lie_deeper(build, kind, find):
+    model = compiled(build)
+    logger = GradientNormLogger(every=1, layers=[find(model)])
+    history = observe(model, inputs(kind), targets(), logger=logger).history
+    own = [history["variables"][v.path] for v in model.layers[0].trainable_variables]
+    chosen = joined(list(history["layers"].values()))
+    np.testing.assert_allclose(chosen, joined(own), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "received"),
+    [("no such layer", "no such layer"), (7, "7"), (layers.Dense(1, name="x"), "x")],
+)
+def test_unknown_layers_are_named(unknown, received):
+    model = compiled()
+    before = model.get_weights()
+    logger = GradientNormLogger(layers=[model.layers[0], unknown])
+    with pytest.raises(ValueError, match=rf"`layers` must.*{received}"):
+        observe(model, inputs(), targets(), logger=logger)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_all_unknown_layers_are_named_at_once():
+    logger = GradientNormLogger(layers=["first", "second"])
+    with pytest.raises(ValueError, match=r"\['first', 'second'\]"):
+        observe(compiled(), inputs(), targets(), logger=logger)
+
+
+def test_validation_data_does_not_disturb():
+    plain, validated = twins(dense)
+    histories = []
+    for model, arguments in [
+        (plain, {}),
+        (validated, {"validation_data": (inputs()[::2], targets()[::2])}),
+    ]:
+        model.compile("adam", "mse", jit_compile=False)
+        logger = observe(model, inputs(), targets(), epochs=2, **arguments)
+        histories.append(logger.history)
+    assert histories[0]["step"].tolist() == histories[1]["step"].tolist()
+    np.testing.assert_array_equal(*(h["global_norm"] for h in histories))
+
+
+def means(history, epochs):
+    return [
+        np.mean(history["global_norm"][history["epoch"] == epoch])
+        for epoch in range(epochs)
+    ]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_keras_logs_hold_the_mean_of_the_epoch(every, tmp_path):
+    logger = GradientNormLogger(every)
+    path = tmp_path / "log.csv"
+    model = compiled(dense, "adam")
+    observed = observe(
+        model,
+        inputs(),
+        targets(),
+        epochs=3,
+        logger=logger,
+        callbacks=[keras.callbacks.CSVLogger(path), logger],
+    )
+    expected = means(observed.history, 3)
+    assert model.history.history["grad_norm"] == pytest.approx(expected, rel=1e-6)
+    with path.open() as file:
+        written = [float(row["grad_norm"]) for row in csv.DictReader(file)]
+    assert written == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_mean_leaves_out_earlier_fits():
+    model = compiled(dense, "adam")
+    logger = observe(model, inputs(), targets())
+    observe(model, inputs(), targets(), logger=logger)
+    expected = np.mean(logger.history["global_norm"][STEPS:])
+    assert model.history.history["grad_norm"] == pytest.approx([expected], rel=1e-6)
+
+
+def test_early_stopping_before_the_logger_sees_the_norm():
+    model = compiled(dense, optimizers.SGD(0.0))
+    stopping = keras.callbacks.EarlyStopping("grad_norm", mode="min", patience=2)
+    logger = GradientNormLogger()
+    observe(
+        model,
+        inputs(),
+        targets(),
+        epochs=9,
+        logger=logger,
+        callbacks=[stopping, logger],
+    )
+    assert logger.history["epoch"].tolist() == [0, 1, 2]
+    assert stopping.best == pytest.approx(logger.history["global_norm"][0])
+
+
+def test_log_to_receives_every_figure():
+    calls = []
+    model = compiled(nested, "adam")
+    logger = GradientNormLogger(2, log_to=lambda *call: calls.append(call))
+    history = observe(model, inputs(), targets(), epochs=2, logger=logger).history
+    assert [step for _, step in calls] == history["step"].tolist() == [0, 2, 3, 4]
+    for row, (metrics, _) in enumerate(calls):
+        expected = {"grad_norm": history["global_norm"][row]}
+        for path, norms in history["layers"].items():
+            expected[f"grad_norm/{path}"] = norms[row]
+        assert metrics == pytest.approx(expected)
+        assert {type(value) for value in metrics.values()} == {float}
+
+
+def test_several_logs_and_chosen_layers(tmp_path):
+    calls = []
+    model = compiled()
+    log = CSVLog(tmp_path / "norms.csv")
+    logger = GradientNormLogger(
+        1, [model.layers[0]], log_to=[log, lambda *call: calls.append(call)]
+    )
+    observe(model, inputs(), targets(), logger=logger)
+    with log.path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["step", "grad_norm", f"grad_norm/{model.layers[0].path}"]
+    for row, (metrics, step) in zip(rows, calls, strict=True):
+        assert int(row.pop("step")) == step
+        assert {name: float(value) for name, value in row.items()} == metrics
+
+
+def test_verbose_prints_a_line_an_epoch(capsys):
+    model = compiled()
+    logger = GradientNormLogger(verbose=1)
+    history = observe(model, inputs(), targets(), epochs=2, logger=logger).history
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith(
+        f"epoch 2: gradient norm {history['global_norm'][1]:.3g}"
+    )
+    assert all(layer.path in lines[0] for layer in model.layers)
+
+
+def test_silent_by_default(capsys):
+    observe(compiled(), inputs(), targets())
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "received"),
+    [
+        ({"every": 0}, "every=0"),
+        ({"every": -1}, "every=-1"),
+        ({"every": 1.5}, "every=1.5"),
+        ({"every": "x"}, "every='x'"),
+        ({"every": None}, "every=None"),
+        ({"every": True}, "every=True"),
+        ({"every": math.nan}, "every=nan"),
+        ({"verbose": 7}, "verbose='?7"),
+        ({"verbose": -1}, "verbose='?-1"),
+        ({"log_to": [3]}, r"log_to=\[3\]"),
+        ({"log_to": 3}, "log_to=3"),
+        ({"log_to": "norms.csv"}, "log_to='norms.csv'"),
+    ],
+    ids=str,
+)
+def test_arguments_out_of_range(arguments, received):
+    with pytest.raises(ValueError, match=rf"`{next(iter(arguments))}`.*{received}"):
+        GradientNormLogger(**arguments)
+
+
+def test_history_before_training_is_empty():
+    history = GradientNormLogger().history
+    assert [len(history[key]) for key in ("step", "epoch", "global_norm")] == [0] * 3
+    assert history["layers"] == history["variables"] == {}
+
+
+def test_logging_is_possible_where_one_device_is_distributed():
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    with strategy.scope():
+        model = dense()
+        model.compile("adam", "mse", jit_compile=False)
+    twin = dense()
+    twin.set_weights(model.get_weights())
+    twin.compile("adam")
+    logger = observe(model, inputs(), targets())
+    check(logger.history, replay(twin, batches(inputs(), targets())))
+
+
+def test_two_optimizers_in_a_custom_train_step():
+    class TwoOptimizers(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = layers.Dense(4, "tanh"), layers.Dense(2)
+            self.own = optimizers.SGD(0.1)
+
+        def call(self, x):
+            return self.second(self.first(x))
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape(persistent=True) as tape:
+                loss = squared_error(y, self(x))
+            for optimizer, layer in [
+                (self.optimizer, self.second),
+                (self.own, self.first),
+            ]:
+                variables = layer.trainable_variables
+                optimizer.apply(tape.gradient(loss, variables), variables)
+            return {"loss": loss}
+
+    model, twin = twins(functools.partial(built, TwoOptimizers))
+    model.compile(optimizers.SGD(0.1), jit_compile=False)
+    twin.compile(optimizers.SGD(0.1))
+    logger = observe(model, inputs(), targets())
+    check(logger.history, replay(twin, batches(inputs(), targets())))
+
+
+def built(model_class):
+    model = model_class()
+    model(inputs())
+    return model
