@@ -97,6 +97,7 @@ class _Policy:
             initializer = DeltaOrthogonal(gain)
         else:
             initializer = Orthogonal(gain)
+        pooled = kernel.links[0].has(Effect.CHANNEL_LINEAR) if kernel.links else False
         telling = own if own is not Carrier.RANDOM else before
         told = kernel if own is not Carrier.RANDOM else source or kernel
         reason, reference = _told(telling, told, self.lengths[kernel.position])
@@ -107,7 +108,7 @@ class _Policy:
             initializer=initializer,
             reason=reason,
             reference=reference,
-            confidence=_CONSTRUCTION,
+            confidence=_ESTIMATE if pooled else _CONSTRUCTION,
             alternatives=("orthogonal", "he_normal"),
             forward_gain=1.0,
             backward_gain=gain * math.sqrt(min(rows, columns) / rows) * slope,
