@@ -258,7 +258,6 @@ DISTRIBUTIONS = {
     "layer sequential": (LayerSequential(seed=0), 3.0, math.inf),
     "width aware": (WidthAware(seed=0), 3.0, math.inf),
     "noise-free": (ScaledNoise(noise_std=0, seed=0), 1.8, math.sqrt(3)),
-    "spectral norm": (SpectralNorm(seed=0), 3.0, math.inf),
 }
 
 
@@ -273,7 +272,9 @@ def test_distribution(initializer, kurtosis, bound):
     assert measured == pytest.approx(kurtosis, abs=tolerance)
     assert all(abs(measured - k) > tolerance for k in KURTOSES - {kurtosis})
     # 500,000 draws come this close to the edge; the normal ones go far beyond.
-    assert min(0.995 * bound, 4) < abs(z).max() < 1.005 * bound
+    assert abs(z).max() > min(0.995 * bound, 4)
+    # On PyTorch, Keras gives up truncating after four tries: 4 draws in a million.
+    assert np.mean(abs(z) > 1.005 * bound) < 2e-5
 
 
 def test_uniform_limits_are_exact():
@@ -296,7 +297,7 @@ class Layout(NamedTuple):
     keras_is_right: bool
 
 
-# All come down to 24 x 12 matrices or their transposes.
+# Nearly all come down to 24 x 12 matrices or their transposes.
 LAYOUTS = {
     "tall": Layout({}, (24, 12), lambda k: k[None], True),
     "wide": Layout({}, (12, 24), lambda k: k[None], True),
@@ -334,7 +335,7 @@ LAYOUTS = {
         lambda k: k.reshape(1, 24, 12),
         True,
     ),
-    "LSTM": Layout({"gates": 4}, (24, 48), gates_apart(4), False),
+    "LSTM": Layout({"gates": 4}, (12, 48), gates_apart(4), False),
     "GRU, more units than inputs": Layout(
         {"gates": 3}, (12, 72), gates_apart(3), False
     ),
@@ -497,9 +498,9 @@ def test_the_kernel_is_made_of_four_blocks():
 
 
 WIDENING = {
-    "even": [8, 16, 20, 32, 20],
-    "odd": [8, 17, 21, 33, 20],
-    "odd inputs": [7, 16, 17, 18, 9],
+    "even": [8, 16, 16, 32, 16],
+    "odd": [8, 17, 17, 33, 16],
+    "odd to even": [8, 17, 16, 17, 8],
     "odd and deep": [8, *[17] * 49, 8],
 }
 
@@ -510,7 +511,7 @@ def test_widths_that_never_shrink_keep_the_whole_signal(widths, rng):
     np.testing.assert_allclose(singular_values(matrix), 1, rtol=1e-4)
 
 
-@pytest.mark.parametrize("widths", [[8, 32, 20, 16, 8], [8, 33, 21, 17, 8]])
+@pytest.mark.parametrize("widths", [[8, 32, 16, 16, 8], [8, 33, 17, 17, 8]])
 def test_widths_that_shrink_stay_linear_and_never_amplify(widths, rng):
     matrix = linear_map(stack(widths, "relu"), 8, rng)
     assert singular_values(matrix).max() <= 1 + 1e-5
@@ -544,17 +545,17 @@ SPECTRA = {
     "large": ((300, 200), {}, lambda k: k[None]),
     "long": ((1000, 70), {}, lambda k: k[None]),
     "square": ((512, 512), {}, lambda k: k[None]),
-    "convolution": ((3, 3, 16, 30), {}, lambda k: k.reshape(1, 144, 30)),
-    "large convolution": ((3, 3, 16, 80), {}, lambda k: k.reshape(1, 144, 80)),
+    "convolution": ((2, 2, 5, 30), {}, lambda k: k.reshape(1, 20, 30)),
+    "large convolution": ((5, 5, 40, 70), {}, lambda k: k.reshape(1, 1000, 70)),
     "batch axis": (
         (4, 70, 90),
         {"input_axes": (1,), "output_axes": (2,)},
         lambda k: k,
     ),
     "depthwise": (
-        (3, 3, 7, 2),
+        (4, 5, 7, 30),
         {"input_axes": (0, 1), "output_axes": (0, 1, 3)},
-        lambda k: k.transpose(2, 0, 1, 3).reshape(7, 9, 2),
+        lambda k: k.transpose(2, 0, 1, 3).reshape(7, 20, 30),
     ),
 }
 
@@ -569,6 +570,14 @@ def test_spectral_norm(shape, axes, matrices):
 def test_spectral_norm_is_proportional():
     first, second = (draw(SpectralNorm(n, seed=0), (20, 30)) for n in (0.9, 2.7))
     np.testing.assert_allclose(second, 3 * first, rtol=1e-5)
+
+
+def test_spectral_norm_only_rescales_normal_draws():
+    values = draw(SpectralNorm(seed=0), (1000, 70))
+    kurtosis = np.mean(values**4) / np.mean(values**2) ** 2
+    tolerance = 5 * math.sqrt(24 / values.size)
+    assert kurtosis == pytest.approx(3, abs=tolerance)
+    assert abs(kurtosis - TRUNCATED) > tolerance
 
 
 # --- Seeds ---------------------------------------------------------------------------
@@ -607,11 +616,6 @@ def test_a_seed_generator_advances(initializer):
     assert (draw(again, CONV) == first).all()
 
 
-def test_gates_and_noise_have_draws_of_their_own():
-    gates = draw(Orthogonal(gates=4, seed=0), (24, 48))
-    assert abs(gates[:, :12] - gates[:, 12:24]).max() > 0.1
-
-
 # --- In layers -----------------------------------------------------------------------
 
 
@@ -646,13 +650,13 @@ WITH_AXES = [
 @pytest.mark.parametrize("initializer", WITH_AXES, ids=lambda i: type(i).__name__)
 def test_einsum_dense_hands_over_the_axes(initializer):
     layer = layers.EinsumDense(
-        "abc,cde->abde", (None, 4, 6), kernel_initializer=initializer
+        "abc,cde->abde", (None, 4, 4), kernel_initializer=initializer
     )
-    layer.build((None, 9, 12))
+    layer.build((None, 9, 16))
     config = {**initializer.get_config(), "input_axes": (0,), "output_axes": (1, 2)}
     told = type(initializer).from_config(config)
-    assert (to_numpy(layer.kernel) == draw(told, (12, 4, 6))).all()
-    assert (to_numpy(layer.kernel) != draw(initializer, (12, 4, 6))).any()
+    assert (to_numpy(layer.kernel) == draw(told, (16, 4, 4))).all()
+    assert (to_numpy(layer.kernel) != draw(initializer, (16, 4, 4))).any()
 
 
 def test_axes_given_by_hand_win_over_those_of_einsum_dense():
@@ -678,7 +682,7 @@ def test_in_an_lstm_every_gate_is_orthogonal():
         kernel_initializer=Orthogonal(gates=4),
         recurrent_initializer=Orthogonal(gates=4),
     )
-    layer.build((None, 9, 24))
+    layer.build((None, 9, 12))
     of_inputs = np.split(to_numpy(layer.cell.kernel), 4, axis=1)
     of_state = np.split(to_numpy(layer.cell.recurrent_kernel), 4, axis=1)
     assert all(is_orthogonal(gate) for gate in [*of_inputs, *of_state])
@@ -698,14 +702,13 @@ def test_half_precision_is_rounded_at_the_end(initializer, dtype, resolution):
     np.testing.assert_allclose(to_numpy(kernel), exact, rtol=resolution, atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16"])
-def test_layers_of_a_lower_precision(policy):
-    layer = layers.Dense(8, dtype=policy, kernel_initializer=Orthogonal(seed=3))
-    output = layer(np.ones((2, 8), "float32"))
-    assert (
-        keras.backend.standardize_dtype(output.dtype) == policy[-len("float16") :]
-        or keras.backend.standardize_dtype(output.dtype) == "bfloat16"
-    )
+@pytest.mark.parametrize(
+    ("policy", "dtype"), [("mixed_float16", "float16"), ("bfloat16", "bfloat16")]
+)
+def test_layers_of_a_lower_precision(policy, dtype):
+    layer = layers.Dense(12, dtype=policy, kernel_initializer=Orthogonal(seed=3))
+    output = layer(np.ones((2, 24), "float32"))
+    assert keras.backend.standardize_dtype(output.dtype) == dtype
     assert np.isfinite(to_numpy(output)).all()
 
 
@@ -737,7 +740,9 @@ def compiled(function):
     return function
 
 
-@pytest.mark.parametrize("initializer", CLASSES)
+@pytest.mark.parametrize(
+    "initializer", [ScaledNoise, Orthogonal, MirroredOrthogonal, SpectralNorm]
+)
 def test_values_are_the_same_in_a_compiled_function(initializer):
     eager = draw(initializer(seed=3), CONV)
     traced = compiled(lambda: initializer(seed=3)(CONV))()
@@ -814,8 +819,9 @@ def test_names_with_the_package_work_as_strings(initializer):
 
 
 def test_a_layer_takes_the_name():
-    layer = layers.Dense(8, kernel_initializer="keras_initlab>AdaptiveHe")
-    layer.build((None, 6))
+    layer = layers.Conv2D(8, 3, kernel_initializer="keras_initlab>AdaptiveHe")
+    layer.build((None, 5, 5, 6))
+    assert tuple(layer.kernel.shape) == CONV
     assert type(layer.kernel_initializer) is AdaptiveHe
 
 

@@ -67,6 +67,10 @@ class Link:
     source: int | Merge | None
     passages: tuple[Passage, ...] = ()
 
+    def has(self, effect: Effect) -> bool:
+        """Whether the way holds a passage of this effect."""
+        return any(passage.effect is effect for passage in self.passages)
+
 
 @dataclass(frozen=True, eq=False)
 class KernelRecord:

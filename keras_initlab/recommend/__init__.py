@@ -3,6 +3,6 @@
 from ._apply import Applied as Applied
 from ._recommend import recommend as recommend
 from ._recommendation import Recommendation as Recommendation
-from ._recommendation import Row as Row
+from ._row import Row as Row
 from ._rules import WidthsRecommendation as WidthsRecommendation
 from ._rules import recommend_widths as recommend_widths

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,10 +12,8 @@ import numpy as np
 from .. import _seeds
 from .._arrays import to_numpy
 from .._errors import StructureChangedError, check_count, message
+from ._row import Row
 from ._trained import check_untrained
-
-if TYPE_CHECKING:
-    from ._recommendation import Row
 
 
 class Applied:

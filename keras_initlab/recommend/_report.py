@@ -2,67 +2,48 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import itertools
-import re
 import shutil
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from ._recommendation import Recommendation, Row
+from ._row import Row, initializer_label
 
 _LEAST_WIDTH, _USUAL_WIDTH, _MOST_WIDTH = 80, 100, 120
 _LONGEST_LABEL = 26
 
 
-def render(recommendation: Recommendation) -> Group:
+def render(
+    title: str, rows: Sequence[Row], issues: Sequence[str], advice: Sequence[str]
+) -> Group:
     """Returns the table with its reasons, issues and advice, for a rich console."""
-    reasons = list(dict.fromkeys(map(_why, recommendation)))
-    parts: list[Any] = [_table(recommendation, reasons), _notes(reasons)]
-    parts += [Text(f"issue: {name}", style="yellow") for name in recommendation.issues]
-    parts += [Text(f"advice: {sentence}") for sentence in recommendation.advice]
+    reasons = list(dict.fromkeys(map(_why, rows)))
+    parts: list[Any] = [_table(title, rows, reasons), _notes(reasons)]
+    parts += [Text(f"issue: {name}", style="yellow") for name in issues]
+    parts += [Text(f"advice: {sentence}") for sentence in advice]
     return Group(*parts)
 
 
-def as_text(recommendation: Recommendation) -> str:
-    """Returns the table as plain text, as wide as the terminal allows."""
+def as_text(rendered: Group) -> str:
+    """Returns what `render` made as plain text, as wide as the terminal allows."""
     columns = shutil.get_terminal_size((_USUAL_WIDTH, 24)).columns
     width = min(_MOST_WIDTH, max(_LEAST_WIDTH, columns))
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(render(recommendation))
+    Console(file=out, width=width, color_system=None).print(rendered)
     lines = out.getvalue().splitlines()
     return "\n".join(line.rstrip() for line in lines).strip("\n")
 
 
-def initializer_label(initializer: Any) -> str:
-    """Returns an initializer as one would write it, defaults and axes left out."""
-    if initializer is None:
-        return "kept"
-    name = type(initializer).__name__
-    if name in ("HeNormal", "LecunNormal"):
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-    parameters = inspect.signature(type(initializer)).parameters
-    arguments = ", ".join(
-        f"{key}={_short(value)}"
-        for key, value in initializer.get_config().items()
-        if key not in ("seed", "input_axes", "output_axes")
-        and value != parameters[key].default
-    )
-    return f"{name}({arguments})"
-
-
-def _table(recommendation: Recommendation, reasons: Sequence[str]) -> Table:
-    prefix = _common_prefix([row.path for row in recommendation])
+def _table(title: str, rows: Sequence[Row], reasons: Sequence[str]) -> Table:
+    prefix = _common_prefix([row.path for row in rows])
     table = Table(
-        title=f"{recommendation.model_name}: {len(recommendation)} kernels, "
-        f"policy {recommendation.policy!r}",
+        title=title,
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -74,10 +55,10 @@ def _table(recommendation: Recommendation, reasons: Sequence[str]) -> Table:
     table.add_column("gain →", justify="right", no_wrap=True)
     table.add_column("← gain", justify="right", no_wrap=True)
     table.add_column("why", justify="right", no_wrap=True)
-    for rows in _alike(recommendation):
-        first = rows[0]
+    for group in _alike(rows):
+        first = group[0]
         table.add_row(
-            _paths(rows, prefix),
+            _paths(group, prefix),
             first.role,
             first.activation,
             _wrapped(initializer_label(first.initializer)),
@@ -133,11 +114,3 @@ def _common_prefix(paths: Sequence[str]) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return str(value.get("class_name", value))
-    return str(value)

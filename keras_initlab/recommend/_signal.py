@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -12,6 +11,7 @@ from .._activations import ActivationStatistics, activation_statistics
 from .._fans import keras_fan_in
 from ..initializers import DeltaOrthogonal, MirroredOrthogonal, Orthogonal
 from ..inspection import Effect, Inspection, KernelRecord, Link, Merge, activation_name
+from ._arrivals import Arrival, Arrivals, statistics_or_none
 from ._choice import Choice
 from ._stretches import Carrier, carriers, stretch_lengths
 
@@ -22,7 +22,6 @@ _LOOKS_LINEAR = "Balduzzi et al. 2017, 1702.08591, sec. 4.1"
 _ISOMETRY = "Pennington et al. 2017, 1711.04735, sec. 2"
 _SAXE = "Saxe et al. 2014, 1312.6120, sec. 4"
 _FIXUP = "Hanin and Rolnick 2018, 1803.01719, thm. 6"
-_APPROXIMATE = (Effect.POOL, Effect.OTHER, Effect.CHANNEL_LINEAR)
 
 _CONSTRUCTION, _VARIANCE, _ESTIMATE = 0.95, 0.8, 0.6
 
@@ -38,23 +37,12 @@ def signal_choices(inspection: Inspection, input_std: float) -> list[Choice]:
     return [policy.choice(kernel) for kernel in inspection.kernels]
 
 
-@dataclass(frozen=True)
-class _Arrival:
-    """What arrives at a kernel: its mean square, and how sure that figure is."""
-
-    moment: float
-    is_exact: bool
-
-
 class _Policy:
     def __init__(self, inspection: Inspection, input_std: float):
         self.inspection = inspection
-        self.input_moment = input_std**2
         self.carriers = carriers(inspection)
         self.lengths = stretch_lengths(inspection, self.carriers)
-        self.merged: dict[int, _Arrival] = {}
-        for merge in inspection.merges:
-            self.merged[id(merge)] = self._at_merge(merge)
+        self.arrivals = Arrivals(inspection, input_std)
 
     def choice(self, kernel: KernelRecord) -> Choice:
         if not kernel.trainable:
@@ -87,7 +75,7 @@ class _Policy:
         # An orthogonal matrix to more units spreads the signal thin.
         widening = math.sqrt(max(1.0, columns / rows))
         if source is None:
-            reading = 1 / math.sqrt(self._arriving(kernel).moment)
+            reading = 1 / math.sqrt(self.arrivals.at(kernel).moment)
         else:
             reading = _reading_gain(before, statistics)
         gain = _tidy(reading * widening)
@@ -116,7 +104,7 @@ class _Policy:
         )
 
     def _random(self, kernel: KernelRecord) -> Choice:
-        arrival = self._arriving(kernel)
+        arrival = self.arrivals.at(kernel)
         branches = 0 if kernel.normalization else kernel.branches
         shrink = 1 / max(1, branches)
         scale = _tidy(shrink / arrival.moment)
@@ -135,7 +123,7 @@ class _Policy:
         )
 
     def _random_reason(
-        self, kernel: KernelRecord, arrival: _Arrival, branches: int
+        self, kernel: KernelRecord, arrival: Arrival, branches: int
     ) -> tuple[str, str]:
         scale = _tidy(1 / arrival.moment)
         fan = ""
@@ -180,52 +168,12 @@ class _Policy:
             forward_gain=1.0,
         )
 
-    def _arriving(self, kernel: KernelRecord) -> _Arrival:
-        arrivals = [self._on_link(link) for link in kernel.links]
-        if not arrivals:
-            return _Arrival(1.0, is_exact=False)
-        moment = sum(a.moment for a in arrivals) / len(arrivals)
-        return _Arrival(max(moment, 1e-12), all(a.is_exact for a in arrivals))
-
-    def _on_link(self, link: Link) -> _Arrival:
-        arrival = self._at_source(link.source)
-        moment, is_exact = arrival.moment, arrival.is_exact
-        for passage in link.passages:
-            if passage.effect is Effect.NORMALIZATION:
-                moment, is_exact = 1.0, True
-            elif passage.effect is Effect.ACTIVATION:
-                statistics = _statistics_or_none(passage.activation)
-                is_exact = is_exact and statistics is not None
-                moment *= statistics.second_moment if statistics else 1.0
-            elif passage.effect in _APPROXIMATE:
-                is_exact = False
-        return _Arrival(moment, is_exact)
-
-    def _at_source(self, source: int | Merge | None) -> _Arrival:
-        if source is None:
-            return _Arrival(self.input_moment, is_exact=True)
-        if isinstance(source, Merge):
-            return self.merged[id(source)]
-        kernel = self.inspection.kernels[source]
-        shrink = 1 if kernel.normalization else max(1, kernel.branches)
-        return _Arrival(1 / shrink, is_exact=kernel.trainable)
-
-    def _at_merge(self, merge: Merge) -> _Arrival:
-        arrivals = [self._on_link(link) for link in merge.links]
-        moments = [arrival.moment for arrival in arrivals]
-        is_exact = all(arrival.is_exact for arrival in arrivals)
-        if merge.effect is Effect.ADD:
-            return _Arrival(sum(moments), is_exact)
-        if merge.effect is Effect.CONCATENATE:
-            return _Arrival(sum(moments) / len(moments), is_exact=False)
-        return _Arrival(math.prod(moments) if moments else 1.0, is_exact=False)
-
     def _slope_before(self, kernel: KernelRecord) -> float:
         """E[φ′²] of the activations between this kernel and the one before."""
         slope = 1.0
         for passage in kernel.links[0].passages if kernel.links else ():
             if passage.effect is Effect.ACTIVATION:
-                statistics = _statistics_or_none(passage.activation)
+                statistics = statistics_or_none(passage.activation)
                 slope *= statistics.derivative_second_moment if statistics else 1.0
         return slope
 
@@ -294,13 +242,6 @@ def _variance_scaling(kernel: KernelRecord, scale: float) -> Any:
     if scale == 1.0:
         return keras.initializers.LecunNormal()
     return keras.initializers.VarianceScaling(scale, "fan_in", "truncated_normal")
-
-
-def _statistics_or_none(activation: Any) -> ActivationStatistics | None:
-    try:
-        return activation_statistics(activation)
-    except ValueError:
-        return None
 
 
 def _tidy(value: float) -> float:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
 from .._arrays import to_numpy
 from .._errors import TrainedWeightsError, message
-
-if TYPE_CHECKING:
-    from ._recommendation import Row
+from ._row import Row
 
 
 def check_untrained(model: keras.Model, rows: Sequence[Row]) -> None:
