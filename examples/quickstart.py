@@ -59,12 +59,13 @@ def main(arguments: list[str] | None = None) -> list[Run]:
         f"{len(train[0])} digits to train on, {len(test[0])} to test[/bold]"
     )
 
+    steps = options.epochs * -(-len(train[0]) // BATCH)
     keras.utils.set_random_seed(options.seed)
-    model = build(options)
+    model = build(options, steps)
     runs = [fit("Keras default", model, train, test, options)]
 
     keras.utils.set_random_seed(options.seed)
-    model = build(options)
+    model = build(options, steps)
     advice = initlab.recommend(model)
     console.print(advice)
     advice.apply(seed=options.seed)
@@ -93,16 +94,17 @@ def digits(seed: int) -> tuple[Any, Any]:
     return (x[:cut], y[:cut]), (x[cut:], y[cut:])
 
 
-def build(options: argparse.Namespace) -> keras.Model:
-    """Returns a plain deep network, compiled."""
+def build(options: argparse.Namespace, steps: int) -> keras.Model:
+    """Returns a plain deep network, compiled to train for so many steps."""
     hidden = [
         keras.layers.Dense(WIDTH, options.activation, name=f"hidden_{number + 1}")
         for number in range(options.layers)
     ]
     output = keras.layers.Dense(10, name="logits")
     model = keras.Sequential([keras.Input((64,)), *hidden, output], name="digits")
+    rate = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)
     model.compile(
-        keras.optimizers.Adam(LEARNING_RATE),
+        keras.optimizers.Adam(rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )

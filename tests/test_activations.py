@@ -1,3 +1,4 @@
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -133,7 +134,7 @@ def mean(function, kinks):
     edges = sorted({-12.0, -4.0, 0.0, 4.0, 12.0, *kinks, *(-kink for kink in kinks)})
     pieces = [
         quad(lambda z: function(z) * density(z), low, high, epsabs=1e-13, limit=200)[0]
-        for low, high in zip(edges, edges[1:], strict=False)
+        for low, high in itertools.pairwise(edges)
     ]
     return math.fsum(pieces)
 
@@ -366,6 +367,13 @@ def test_built_prelu_uses_its_slopes():
     layer.build((None, 4))
     layer.alpha.assign([0.1, 0.3, 0.1, 0.3])
     assert gain(layer) == pytest.approx(math.sqrt(2 / 1.04), rel=1e-6)
+
+
+def test_statistics_follow_a_layer_that_changes():
+    layer = layers.LeakyReLU(negative_slope=0.2)
+    assert gain(layer) == pytest.approx(math.sqrt(2 / 1.04), rel=1e-6)
+    layer.negative_slope = 0.5
+    assert gain(layer) == pytest.approx(math.sqrt(2 / 1.25), rel=1e-6)
 
 
 def test_layers_compute_in_float64_whatever_their_dtype():

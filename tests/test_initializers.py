@@ -1,5 +1,7 @@
+import itertools
 import json
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -293,7 +295,7 @@ def gates_apart(count):
 class Layout(NamedTuple):
     arguments: dict
     shape: tuple[int, ...]
-    matrices: object  # from the kernel to a stack (matrices, inputs, outputs)
+    matrices: Callable  # from the kernel to a stack (matrices, inputs, outputs)
     keras_is_right: bool
 
 
@@ -430,7 +432,7 @@ def stack(widths, activation, later_gain=1.0, window=()):
             mirror_outputs=i < last,
             seed=i,
         )((*window, *sizes))
-        for i, sizes in enumerate(zip(widths, widths[1:], strict=False))
+        for i, sizes in enumerate(itertools.pairwise(widths))
     ]
     function = keras.activations.get(activation)
 
@@ -637,8 +639,8 @@ def test_as_the_kernel_initializer_of_a_dense_layer():
 
 
 WITH_AXES = [
-    AdaptiveHe(depth=2, activation="tanh", seed=3),
-    LayerSequential(index=2, seed=3),
+    AdaptiveHe(depth=2, activation=layers.LeakyReLU(negative_slope=0.3), seed=3),
+    LayerSequential(index=2, activation="tanh", seed=3),
     Orthogonal(seed=3),
     MirroredOrthogonal(seed=3),
     ScaledNoise(seed=3),
@@ -758,6 +760,12 @@ def test_variables_can_be_created_in_a_stateless_scope(initializer):
 
 # --- Configuration -------------------------------------------------------------------
 
+
+@keras.saving.register_keras_serializable("test_initializers")
+def squared_relu(x):
+    return ops.square(ops.relu(x))
+
+
 AXES = {"input_axes": (0, 1), "output_axes": (0, 1, 3)}
 CONFIGURED = {
     "AdaptiveHe": AdaptiveHe(4, "gelu", 0.2, "fan_avg", "uniform", 3, **AXES),
@@ -765,6 +773,7 @@ CONFIGURED = {
         activation=layers.LeakyReLU(negative_slope=0.3), seed=3
     ),
     "AdaptiveHe, function": AdaptiveHe(activation=keras.activations.tanh, seed=3),
+    "AdaptiveHe, registered": AdaptiveHe(activation=squared_relu, seed=3),
     "AdaptiveHe, linear": AdaptiveHe(activation=None, seed=3),
     "LayerSequential": LayerSequential(2, 0.9, "tanh", 3, **AXES),
     "LayerSequential, leaky": LayerSequential(

@@ -1,0 +1,631 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, optimizers
+
+from keras_initlab.callbacks import DeadReLULogger
+
+pytestmark = pytest.mark.tensorflow
+
+EXAMPLES, BATCH, UNITS = 22, 4, 8  # the last batch has 2 examples
+STEPS = 6
+MODES = {
+    "graph": {"jit_compile": False},
+    "eager": {"run_eagerly": True},
+    "xla": {"jit_compile": True},
+}
+SHAPES = {"dense": (5,), "convolution": (5, 6, 2)}
+
+
+def inputs(kind="dense", seed=1):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(EXAMPLES, *SHAPES[kind])).astype("float32")
+
+
+def targets():
+    return np.random.default_rng(2).normal(size=(EXAMPLES, 1)).astype("float32")
+
+
+def kernel_layer(kind, activation=None):
+    if kind == "dense":
+        return layers.Dense(UNITS, activation)
+    return layers.Conv2D(UNITS, (2, 3), activation=activation)
+
+
+# What the kernel layer has as its activation, and what makes what comes after it.
+STYLES = {
+    "activation": ("relu", layers.Identity),
+    "relu6": ("relu6", layers.Identity),
+    "Activation": (None, lambda: layers.Activation("relu")),
+    "ReLU": (None, layers.ReLU),
+    "bounded ReLU": (None, lambda: layers.ReLU(max_value=6)),
+    "raw": (None, lambda: keras.ops.relu),
+    "function": (lambda z: keras.ops.maximum(z, 0.0), layers.Identity),
+}
+
+
+def network(kind="dense", style="activation", normalized=False):
+    activation, after = STYLES[style]
+    x = keras.Input(SHAPES[kind])
+    z = kernel_layer(kind, activation)(x)
+    if normalized:
+        z = layers.BatchNormalization()(z)
+    return keras.Model(x, layers.Dense(1)(layers.Flatten()(after()(z))))
+
+
+def affine(x, kernel, bias):
+    """Pre-activations of a dense or a convolution layer, in float64."""
+    x, kernel = np.asarray(x, "float64"), np.asarray(kernel, "float64")
+    if kernel.ndim == 2:
+        return x @ kernel + bias
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], (1, 2))
+    return np.einsum("nhwcij,ijcf->nhwf", windows, kernel) + bias
+
+
+def normalize(z, gamma, beta):
+    axes = tuple(range(z.ndim - 1))
+    return gamma * (z - z.mean(axes)) / np.sqrt(z.var(axes) + 1e-3) + beta
+
+
+def largest(z):
+    """The largest pre-activation of every unit, none too near 0 to judge."""
+    peaks = z.max(axis=tuple(range(z.ndim - 1)))
+    assert np.all(np.abs(peaks) > 1e-5)
+    return peaks
+
+
+def dead_of(*pre_activations):
+    """The units that are positive nowhere."""
+    peaks = np.max([largest(z) for z in pre_activations], axis=0)
+    return np.flatnonzero(peaks <= 0)
+
+
+def batches(*arrays):
+    for start in range(0, EXAMPLES, BATCH):
+        yield tuple(array[start : start + BATCH] for array in arrays)
+
+
+def shift_biases(layer, lowest=-4.0):
+    """Gives the units biases that kill some and not others."""
+    kernel, _ = layer.get_weights()
+    layer.set_weights([kernel, np.linspace(lowest, 0.5, UNITS)])
+
+
+def watch(model, *data, every=1, epochs=1, **arguments):
+    """A fit with a logger, whose history it returns."""
+    logger = DeadReLULogger(every)
+    callbacks = [*arguments.pop("callbacks", []), logger]
+    arguments.setdefault("batch_size", BATCH)
+    model.fit(
+        *data, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks, **arguments
+    )
+    return logger.history
+
+
+def only(dictionary):
+    (value,) = dictionary.values()
+    return value
+
+
+def is_mixed(dead, units=UNITS):
+    """Whether some units are dead and some alive, so that a test has teeth."""
+    return 0 < len(dead) < units
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("style", STYLES)
+def test_equals_brute_force(style, kind):
+    model = network(kind, style)
+    shift_biases(model.layers[1])
+    model.compile(optimizers.SGD(0.0), "mse", jit_compile=False)
+    history = watch(model, inputs(kind), targets())
+    expected = dead_of(affine(inputs(kind), *model.layers[1].get_weights()))
+    assert is_mixed(expected)
+    assert only(history["dead_units"])[0].tolist() == expected.tolist()
+    assert only(history["dead_fraction"]).tolist() == [len(expected) / UNITS]
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("mode", ["eager", "xla"])
+def test_equals_brute_force_in_other_modes(mode, kind):
+    model = network(kind)
+    shift_biases(model.layers[1])
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[mode])
+    history = watch(model, inputs(kind), targets())
+    expected = dead_of(affine(inputs(kind), *model.layers[1].get_weights()))
+    assert is_mixed(expected)
+    assert only(history["dead_units"])[0].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_normalization_between_uses_the_statistics_of_each_batch(kind):
+    model = network(kind, "ReLU", normalized=True)
+    normalization = model.layers[2]
+    gamma, _, mean, variance = normalization.get_weights()
+    beta = np.linspace(-4.0, 0.5, UNITS)
+    normalization.set_weights([gamma, beta, mean, variance])
+    model.compile(optimizers.SGD(0.0), "mse", jit_compile=False)
+    history = watch(model, inputs(kind), targets())
+    weights = model.layers[1].get_weights()
+    each = [
+        normalize(affine(x, *weights), gamma, beta) for (x,) in batches(inputs(kind))
+    ]
+    assert is_mixed(dead_of(*each))
+    assert only(history["dead_units"])[0].tolist() == dead_of(*each).tolist()
+
+
+class Snapshots(keras.callbacks.Callback):
+    """Keeps the weights that every step starts from."""
+
+    def on_train_begin(self, logs=None):
+        self.weights = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.weights.append([layer.get_weights() for layer in self.model.layers])
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("kind", SHAPES)
+def test_equals_a_replay_of_training(kind, every):
+    epochs = 3
+    model = keras.Sequential(
+        [
+            keras.Input(SHAPES[kind]),
+            kernel_layer(kind, "relu"),
+            layers.Flatten(),
+            layers.Dense(UNITS, "relu"),
+            layers.Dense(1),
+        ]
+    )
+    shift_biases(model.layers[0], -3.0)
+    shift_biases(model.layers[2], -2.0)
+    model.compile(optimizers.Adam(0.3), "mse", jit_compile=False)
+    before = Snapshots()
+    history = watch(
+        model, inputs(kind), targets(), every=every, epochs=epochs, callbacks=[before]
+    )
+    data = [x for (x,) in batches(inputs(kind))]
+    dead = {model.layers[0].path: [], model.layers[2].path: []}
+    for epoch in range(epochs):
+        seen = {path: [] for path in dead}
+        for batch, x in enumerate(data):
+            step = epoch * STEPS + batch
+            if batch > 0 and step % every:
+                continue
+            first, _, second, _ = before.weights[step]
+            z = affine(x, *first)
+            flat = np.maximum(z, 0).reshape(len(x), -1)
+            for path, values in zip(seen, [z, affine(flat, *second)], strict=True):
+                seen[path].append(values)
+        for path, values in seen.items():
+            dead[path].append(dead_of(*values).tolist())
+    assert {
+        path: [units.tolist() for units in epochs_of]
+        for path, epochs_of in history["dead_units"].items()
+    } == dead
+    assert any(units != each[0] for each in dead.values() for units in each)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_planted_dead_units_are_found_by_index(kind):
+    model = network(kind)
+    kernel, bias = model.layers[1].get_weights()
+    kernel[...] = np.abs(kernel)
+    bias[[1, 6]] = -100.0  # never reached
+    kernel[..., 3] = 0.0  # exactly 0 is not positive
+    model.layers[1].set_weights([kernel, bias])
+    model.compile(optimizers.SGD(0.0), "mse", jit_compile=False)
+    history = watch(model, np.abs(inputs(kind)), targets(), epochs=2)
+    path = model.layers[1].path
+    assert [dead.tolist() for dead in history["dead_units"][path]] == [[1, 3, 6]] * 2
+    assert history["dead_fraction"][path].tolist() == [3 / UNITS] * 2
+    assert history["epoch"].tolist() == [0, 1]
+
+
+def dataset():
+    return tf.data.Dataset.from_tensor_slices((inputs(), targets())).batch(BATCH)
+
+
+def endless():
+    while True:
+        yield from batches(inputs(), targets())
+
+
+@pytest.mark.parametrize(
+    ("data", "arguments"),
+    [
+        (lambda: (inputs(), targets()), {"batch_size": BATCH}),
+        (lambda: (dataset(),), {"batch_size": None}),
+        (lambda: (endless(),), {"batch_size": None, "steps_per_epoch": STEPS}),
+    ],
+    ids=["arrays", "dataset", "generator"],
+)
+def test_inputs(data, arguments):
+    model = network()
+    shift_biases(model.layers[1])
+    model.compile(optimizers.SGD(0.0), "mse", run_eagerly=True)
+    history = watch(model, *data(), epochs=2, **arguments)
+    expected = dead_of(affine(inputs(), *model.layers[1].get_weights())).tolist()
+    assert is_mixed(expected)
+    assert [dead.tolist() for dead in only(history["dead_units"])] == [expected] * 2
+
+
+def identity():
+    """A network whose rectified units are its inputs."""
+    model = keras.Sequential(
+        [keras.Input((3,)), layers.Dense(3, "relu"), layers.Dense(1)]
+    )
+    model.layers[0].set_weights([np.eye(3), np.zeros(3)])
+    return model
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_example_of_the_last_batch_keeps_a_unit_alive(mode):
+    model = identity()
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[mode])
+    x = -np.ones((EXAMPLES, 3), dtype="float32")
+    x[-1, 1] = 1e-6
+    history = watch(model, x, targets())
+    assert only(history["dead_units"])[0].tolist() == [0, 2]
+
+
+def test_a_sample_of_steps_can_only_overstate():
+    x = -np.ones((40, 3), dtype="float32")
+    x[10, 0] = x[11, 1] = 1.0  # one example a step: step 10 is observed, 11 is not
+    dead = {}
+    for every in (1, 10):
+        model = identity()
+        model.compile(optimizers.SGD(0.0), "mse", run_eagerly=True)
+        history = watch(model, x, np.zeros((40, 1)), every=every, batch_size=1)
+        dead[every] = only(history["dead_units"])[0].tolist()
+    assert dead == {1: [2], 10: [1, 2]}
+
+
+def test_steps_per_execution():
+    # What the trainer returns of a group is its last step: 1, 3 and 5.
+    model = identity()
+    model.compile(optimizers.SGD(0.0), "mse", steps_per_execution=2, jit_compile=False)
+    x = -np.ones((24, 3), dtype="float32")
+    x[0, 0] = x[5, 1] = 1.0  # in step 0 and in step 1
+    history = watch(model, x, np.zeros((24, 1)))
+    assert only(history["dead_units"])[0].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("mode", ["eager", "xla"])
+def test_nan_is_not_dead(mode):
+    # In a graph without XLA, TensorFlow may fuse the kernel and the ReLU to an
+    # operation that turns NaN into 0, so there is nothing to see.
+    model = identity()
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[mode])
+    kernel = np.eye(3)
+    kernel[0, 0] = np.nan
+    model.layers[0].set_weights([kernel, np.zeros(3)])
+    x = -np.ones((EXAMPLES, 3))
+    history = watch(model, x, targets(), batch_size=EXAMPLES)
+    assert only(history["dead_units"])[0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_single_nan_unit_is_not_dead(mode):
+    x = keras.Input((3,))
+    # `* 1` keeps TensorFlow from fusing the ReLU into a kernel that drops NaN.
+    model = keras.Model(x, layers.Dense(1)(layers.ReLU()(x * 1.0)))
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[mode])
+    data = -np.ones((EXAMPLES, 3), dtype="float32")
+    data[:, 1] = np.nan
+    data[5, 2] = 1.0
+    history = watch(model, data, targets())
+    assert only(history["dead_units"])[0].tolist() == [0]
+
+
+def test_a_shared_layer_is_dead_only_where_all_its_calls_are():
+    layer = layers.Dense(UNITS, "relu")
+    a, b = keras.Input((5,)), keras.Input((5,))
+    merged = layers.Concatenate()([layer(a), layer(b)])
+    model = keras.Model([a, b], layers.Dense(1)(merged))
+    shift_biases(layer)
+    model.compile(optimizers.SGD(0.0), "mse", jit_compile=False)
+    x = [inputs(), 3 * inputs(seed=5)]
+    history = watch(model, x, targets())
+    each = [affine(part, *layer.get_weights()) for part in x]
+    assert dead_of(*each).tolist() != dead_of(each[0]).tolist()
+    assert is_mixed(dead_of(*each))
+    assert history["dead_units"][layer.path][0].tolist() == dead_of(*each).tolist()
+
+
+def test_nested_models():
+    inner = network(style="ReLU")
+    inner = keras.Model(inner.input, inner.layers[2].output, name="inner")
+    middle = keras.Sequential([keras.Input((5,)), inner], name="middle")
+    model = keras.Sequential(
+        [keras.Input((5,)), middle, layers.Dense(UNITS, "relu"), layers.Dense(1)]
+    )
+    shift_biases(inner.layers[1])
+    shift_biases(model.layers[1], -2.0)
+    model.compile(optimizers.SGD(0.0), "mse", jit_compile=False)
+    history = watch(model, inputs(), targets())
+    first = affine(inputs(), *inner.layers[1].get_weights())
+    second = affine(np.maximum(first, 0), *model.layers[1].get_weights())
+    assert is_mixed(dead_of(first))
+    assert is_mixed(dead_of(second))
+    dead = {path: units[0].tolist() for path, units in history["dead_units"].items()}
+    assert dead == {
+        inner.layers[2].name: dead_of(first).tolist(),
+        model.layers[1].path: dead_of(second).tolist(),
+    }
+
+
+@pytest.mark.parametrize("style", ["ReLU", "raw"])
+def test_inner_models_with_equal_names_are_told_apart(style):
+    """A clone has the operation names of its original."""
+    outer = network(style=style)
+    parts = [keras.Model(outer.input, outer.layers[2].output, name="left")]
+    parts.append(keras.models.clone_model(parts[0]))
+    parts[1].name = "right"
+    x = keras.Input((5,))
+    merged = layers.Concatenate()([part(x) for part in parts])
+    model = keras.Model(x, layers.Dense(1)(merged))
+    expected = []
+    for part, lowest in zip(parts, [-4.0, -2.0], strict=True):
+        shift_biases(part.layers[1], lowest)
+        expected.append(dead_of(affine(inputs(), *part.layers[1].get_weights())))
+    assert expected[0].tolist() != expected[1].tolist()
+    model.compile(optimizers.SGD(0.0), "mse", run_eagerly=True)
+    history = watch(model, inputs(), targets())
+    found = [units[0].tolist() for units in history["dead_units"].values()]
+    assert sorted(found) == sorted(units.tolist() for units in expected)
+
+
+@pytest.mark.parametrize("mode", ["graph", "eager"])
+def test_time_distributed(mode):
+    layer = layers.Dense(UNITS, "relu")
+    model = keras.Sequential(
+        [
+            keras.Input((3, 5)),
+            layers.TimeDistributed(layer),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
+    shift_biases(layer)
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[mode])
+    x = np.stack([inputs(), 2 * inputs(seed=5), inputs(seed=6)], axis=1)
+    history = watch(model, x, targets())
+    expected = dead_of(affine(x, *layer.get_weights()))
+    assert is_mixed(expected)
+    assert only(history["dead_units"])[0].tolist() == expected.tolist()
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = layers.Dense(UNITS, "relu"), layers.Dense(1)
+
+    def call(self, x):
+        return self.head(self.hidden(x))
+
+
+def test_subclassed_models():
+    model = Subclassed()
+    model(inputs())
+    shift_biases(model.hidden)
+    model.compile(optimizers.SGD(0.0), "mse", jit_compile=False)
+    history = watch(model, inputs(), targets())
+    expected = dead_of(affine(inputs(), *model.hidden.get_weights()))
+    assert is_mixed(expected)
+    assert history["dead_units"][model.hidden.path][0].tolist() == expected.tolist()
+
+
+def test_a_model_that_the_fit_builds_keeps_its_paths():
+    model = keras.Sequential([layers.Dense(UNITS, "relu"), layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    logger = DeadReLULogger()
+    for _ in range(2):
+        model.fit(inputs(), targets(), verbose=0, callbacks=[logger])
+    path = model.layers[0].path
+    assert list(logger.history["dead_fraction"]) == [path]
+    assert logger.history["dead_fraction"][path].shape == (2,)
+
+
+def gated(z):
+    """An activation that asks for a batch axis."""
+    return z[:, :2] * keras.ops.sigmoid(z[:, 2:])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "gelu",
+        "tanh",
+        "leaky_relu",
+        "silu",
+        "softplus",
+        layers.LeakyReLU(),
+        layers.ReLU(negative_slope=0.1),
+        layers.PReLU(),
+        keras.ops.gelu,
+        keras.ops.leaky_relu,
+        layers.Activation(gated),
+    ],
+    ids=lambda other: getattr(other, "name", getattr(other, "__name__", other)),
+)
+def test_only_rectifiers_are_watched(other):
+    x = keras.Input((5,))
+    rectified = layers.Dense(4, "relu")
+    z = rectified(x)
+    z = layers.Dense(4, other)(z) if isinstance(other, str) else other(z)
+    model = keras.Model(x, layers.Dense(1)(z))
+    model.compile("sgd", "mse", run_eagerly=True)
+    history = watch(model, inputs(), targets())
+    assert list(history["dead_fraction"]) == [rectified.path]
+
+
+def test_layers_inside_recurrent_ones_are_not_watched():
+    model = keras.Sequential(
+        [
+            keras.Input((3, 5)),
+            layers.SimpleRNN(4, activation="relu"),
+            layers.Dense(4, "relu"),
+            layers.Dense(1),
+        ]
+    )
+    model.compile("sgd", "mse", jit_compile=False)
+    history = watch(model, np.stack([inputs()] * 3, axis=1), targets())
+    assert list(history["dead_fraction"]) == [model.layers[1].path]
+
+
+class TwoOutputs(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.activation = keras.activations.relu
+        self.dense = self.add_weight(shape=(5, 4), name="kernel")
+
+    def call(self, x):
+        z = keras.ops.matmul(x, self.dense)
+        return self.activation(z), z
+
+
+def test_a_layer_with_several_outputs_does_not_break_training():
+    x = keras.Input((5,))
+    rectified, _ = TwoOutputs()(x)
+    last = layers.Dense(4, "relu")
+    model = keras.Model(x, layers.Dense(1)(last(rectified)))
+    model.compile("sgd", "mse", run_eagerly=True)
+    history = watch(model, inputs(), targets())
+    assert last.path in history["dead_fraction"]
+
+
+def test_a_model_without_relu_is_refused_before_training():
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(4, "tanh"), layers.Dense(1)], name="smooth"
+    )
+    model.compile("sgd", "mse", run_eagerly=True)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"`DeadReLULogger` needs.*model='smooth'"):
+        watch(model, inputs(), targets())
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.fixture
+def two_layers():
+    model = keras.Sequential(
+        [
+            keras.Input((5,)),
+            layers.Dense(UNITS, "relu", name="first"),
+            layers.Dense(4, "relu", name="second"),
+            layers.Dense(1, name="head"),
+        ],
+        name="model",
+    )
+    shift_biases(model.layers[0])
+    model.layers[1].bias.assign([0.5, -100, 0.5, 0.5])
+    model.compile(optimizers.SGD(0.0), "mse", run_eagerly=True)
+    return model
+
+
+@pytest.mark.parametrize("asked", ["second", "model/second", "object"])
+def test_layers(two_layers, asked):
+    layer = two_layers.layers[1]
+    logger = DeadReLULogger(1, [layer if asked == "object" else asked])
+    history = two_layers.fit(inputs(), targets(), verbose=0, callbacks=[logger])
+    assert list(logger.history["dead_fraction"]) == ["model/second"]
+    assert logger.history["dead_units"]["model/second"][0].tolist() == [1]
+    assert history.history["dead_relu_fraction"] == [0.25]
+
+
+@pytest.mark.parametrize("unknown", ["head", "third"])
+def test_layers_that_are_not_rectified_are_named(two_layers, unknown):
+    with pytest.raises(ValueError, match=rf"`layers` must.*layers=\['{unknown}'\]"):
+        two_layers.fit(
+            inputs(), targets(), verbose=0, callbacks=[DeadReLULogger(layers=[unknown])]
+        )
+
+
+def test_keras_logs_hold_the_share_of_all_units(two_layers):
+    logger = DeadReLULogger(1)
+    stopping = keras.callbacks.EarlyStopping(
+        "dead_relu_fraction", mode="min", patience=1
+    )
+    history = two_layers.fit(
+        inputs(), targets(), epochs=9, verbose=0, callbacks=[stopping, logger]
+    )
+    fractions = logger.history["dead_fraction"]
+    dead = UNITS * fractions["model/first"] + 4 * fractions["model/second"]
+    assert history.history["dead_relu_fraction"] == (dead / (UNITS + 4)).tolist()
+    assert len(dead) == 2  # it does not fall, so training stops
+
+
+def test_log_to_receives_a_line_an_epoch(two_layers):
+    calls = []
+    logger = DeadReLULogger(4, log_to=[lambda *call: calls.append(call)])
+    history = two_layers.fit(
+        inputs(), targets(), batch_size=BATCH, epochs=2, verbose=0, callbacks=[logger]
+    )
+    fractions = logger.history["dead_fraction"]
+    assert calls == [
+        (
+            {
+                "dead_relu_fraction": history.history["dead_relu_fraction"][epoch],
+                "dead_relu_fraction/model/first": fractions["model/first"][epoch],
+                "dead_relu_fraction/model/second": fractions["model/second"][epoch],
+            },
+            last_observed_step,
+        )
+        for epoch, last_observed_step in [(0, 4), (1, 8)]
+    ]
+
+
+def test_history_grows_over_epochs_and_fits(two_layers):
+    logger = DeadReLULogger()
+    for epochs in (3, 2):
+        two_layers.fit(
+            inputs(), targets(), epochs=epochs, verbose=0, callbacks=[logger]
+        )
+    history = logger.history
+    assert history["epoch"].tolist() == [0, 1, 2, 0, 1]
+    assert set(history) == {"epoch", "dead_fraction", "dead_units"}
+    for path in ("model/first", "model/second"):
+        assert history["dead_fraction"][path].shape == (5,)
+        assert len(history["dead_units"][path]) == 5
+        kinds = {units.dtype.kind for units in history["dead_units"][path]}
+        assert kinds == {"i"}
+
+
+def test_history_before_training_is_empty():
+    history = DeadReLULogger().history
+    assert history["epoch"].shape == (0,)
+    assert history["dead_fraction"] == history["dead_units"] == {}
+
+
+def test_verbose_prints_a_line_an_epoch(two_layers, capsys):
+    logger = DeadReLULogger(1, verbose=1)
+    two_layers.fit(inputs(), targets(), epochs=2, verbose=0, callbacks=[logger])
+    share = logger.history["dead_fraction"]["model/first"][0]
+    dead = round(UNITS * share) + 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"epoch {epoch}: {dead} of {UNITS + 4} ReLU units dead, "
+        f"most in model/first ({share:.0%})"
+        for epoch in (1, 2)
+    ]
+
+
+def test_silent_by_default(two_layers, capsys):
+    two_layers.fit(inputs(), targets(), verbose=0, callbacks=[DeadReLULogger()])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "received"),
+    [
+        ({"every": 0}, "every=0"),
+        ({"every": 2.5}, "every=2.5"),
+        ({"verbose": 2}, "verbose='?2"),
+        ({"log_to": [None]}, r"log_to=\[None\]"),
+    ],
+    ids=str,
+)
+def test_arguments_out_of_range(arguments, received):
+    with pytest.raises(ValueError, match=rf"`{next(iter(arguments))}`.*{received}"):
+        DeadReLULogger(**arguments)

@@ -1,0 +1,719 @@
+import contextlib
+import copy
+import functools
+import gc
+import pickle
+import weakref
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, optimizers
+
+from keras_initlab.callbacks import DeadReLULogger, GradientNormLogger
+
+pytestmark = pytest.mark.tensorflow
+
+EXAMPLES, BATCH, STEPS = 24, 6, 4
+OWN_KEYS = {"grad_norm", "dead_relu_fraction"}
+MODES = {"graph": {"jit_compile": False}, "eager": {"run_eagerly": True}}
+SHAPES = {"dense": (6,), "convolution": (6, 6, 1)}
+OPTIMIZERS = {
+    "adam": lambda: optimizers.Adam(0.01),
+    "momentum": lambda: optimizers.SGD(0.05, momentum=0.9),
+}
+
+
+def inputs(kind="dense"):
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(EXAMPLES, *SHAPES[kind])).astype("float32")
+
+
+def targets():
+    return np.random.default_rng(2).normal(size=(EXAMPLES, 2)).astype("float32")
+
+
+def network(kind="dense"):
+    hidden = {
+        "dense": [layers.Dense(8, "relu"), layers.Dropout(0.3)],
+        "convolution": [
+            layers.Conv2D(4, 3),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Flatten(),
+        ],
+    }[kind]
+    return keras.Sequential([keras.Input(SHAPES[kind]), *hidden, layers.Dense(2)])
+
+
+def compiled(kind="dense", optimizer="adam", **arguments):
+    keras.utils.set_random_seed(3)
+    model = network(kind)
+    arguments = arguments or {"run_eagerly": True}
+    model.compile(OPTIMIZERS[optimizer](), "mse", metrics=["mae"], **arguments)
+    return model
+
+
+def watchers(every=1):
+    return [GradientNormLogger(every), DeadReLULogger(every)]
+
+
+def fit(model, callbacks=(), epochs=2, **arguments):
+    arguments = {"x": inputs(), "y": targets(), "batch_size": BATCH, **arguments}
+    return model.fit(epochs=epochs, verbose=0, callbacks=[*callbacks], **arguments)
+
+
+def assert_same(these, those):
+    assert len(these) == len(those)
+    for this, that in zip(these, those, strict=True):
+        np.testing.assert_array_equal(this, that)
+
+
+def arrays(variables):
+    return [np.asarray(variable.value) for variable in variables]
+
+
+def figures(callbacks):
+    """All numbers that callbacks have gathered, in one flat list of arrays."""
+    return [
+        np.asarray(leaf) for c in callbacks for leaf in keras.tree.flatten(c.history)
+    ]
+
+
+@functools.cache
+def run(kind, optimizer, mode, every=None):
+    """Three epochs of a fit with both callbacks, or with none: model and history."""
+    model = compiled(kind, optimizer, **MODES[mode])
+    callbacks = watchers(every) if every else []
+    return model, fit(model, callbacks, 3, x=inputs(kind)).history
+
+
+@pytest.fixture(
+    params=[
+        ("dense", "adam", "graph", 1),
+        ("dense", "adam", "graph", 3),
+        ("dense", "adam", "eager", 3),
+        ("dense", "momentum", "graph", 3),
+        ("convolution", "adam", "graph", 1),
+        ("convolution", "adam", "graph", 3),
+        ("convolution", "momentum", "eager", 1),
+        ("convolution", "momentum", "eager", 3),
+    ],
+    ids=str,
+)
+def runs(request):
+    *case, every = request.param
+    return run(*case), run(*case, every)
+
+
+class TestTrainingIsUnchanged:
+    def test_weights_are_bit_identical(self, runs):
+        (plain, _), (observed, _) = runs
+        assert_same(arrays(plain.variables), arrays(observed.variables))
+
+    def test_optimizer_state_is_bit_identical(self, runs):
+        (plain, _), (observed, _) = runs
+        assert_same(
+            arrays(plain.optimizer.variables), arrays(observed.optimizer.variables)
+        )
+
+    def test_metrics_are_bit_identical(self, runs):
+        (_, plain), (_, observed) = runs
+        assert set(observed) - set(plain) == OWN_KEYS
+        assert {key: observed[key] for key in plain} == plain
+
+    def test_nothing_is_added(self, runs):
+        (plain, _), (observed, _) = runs
+        assert set(vars(plain)) == set(vars(observed))
+        assert set(vars(plain.optimizer)) == set(vars(observed.optimizer))
+        for one, other in zip(plain.layers, observed.layers, strict=True):
+            assert set(vars(one)) == set(vars(other))
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_weights_are_equal_but_for_rounding_where_a_graph_is_optimized(every):
+    # TensorFlow folds the gradient of a normalization's scale into the momentum, unless
+    # something else reads that gradient.
+    case = ("convolution", "momentum", "graph")
+    plain, observed = run(*case)[0], run(*case, every)[0]
+    for one, other in zip(
+        [*arrays(plain.variables), *arrays(plain.optimizer.variables)],
+        [*arrays(observed.variables), *arrays(observed.optimizer.variables)],
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, 1e-5, 1e-6)
+
+
+def test_training_moves_the_weights():
+    """So that equal weights mean something."""
+    model, history = run("dense", "adam", "graph", 1)
+    assert history["loss"][2] != history["loss"][0]
+    assert not np.array_equal(model.get_weights()[0], compiled().get_weights()[0])
+
+
+def test_metrics_with_validation_data_are_unchanged():
+    histories = []
+    for callbacks in ([], watchers()):
+        model = compiled()
+        data = (inputs()[:7], targets()[:7])
+        histories.append(fit(model, callbacks, validation_data=data).history)
+    plain, observed = histories
+    assert {"val_loss", "val_mae"} <= set(plain)
+    assert {key: observed[key] for key in plain} == plain
+
+
+def test_a_checkpoint_written_while_observing_loads(tmp_path):
+    model = compiled(jit_compile=False)
+    checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "model.keras")
+    fit(model, [checkpoint, *watchers()])
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(model.get_weights(), loaded.get_weights())
+    assert_same(arrays(model.optimizer.variables), arrays(loaded.optimizer.variables))
+
+
+class Do(keras.callbacks.Callback):
+    """Does something with the model at one moment of the training."""
+
+    def __init__(self, moment, action, only_at=None):
+        super().__init__()
+
+        def act(index=None, logs=None):
+            if only_at is None or index == only_at:
+                action(self.model)
+
+        setattr(self, moment, act)
+
+
+def test_a_model_can_be_pickled_and_copied_in_the_middle_and_after():
+    copies = []
+
+    def copy_model(model):
+        copies.append(pickle.loads(pickle.dumps(model)))
+        copies.append(keras.models.clone_model(model))
+
+    model = compiled()
+    fit(model, [Do("on_epoch_end", copy_model), *watchers()], 1)
+    copy_model(model)
+    assert_same(model.get_weights(), copies[0].get_weights())
+    assert_same(model.get_weights(), copies[2].get_weights())
+    history = fit(copies[2]).history
+    assert not OWN_KEYS & set(history)
+    copies[3].compile("sgd", "mse", run_eagerly=True)
+    assert not OWN_KEYS & set(fit(copies[3]).history)
+
+
+class Counting(layers.Layer):
+    """Counts how often Python runs it: once a trace, once a step if eager."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def call(self, x):
+        self.count += 1
+        return x
+
+
+def counted():
+    counter = Counting()
+    model = keras.Sequential(
+        [keras.Input((6,)), counter, layers.Dense(4, "relu"), layers.Dense(2)]
+    )
+    model.compile("sgd", "mse", jit_compile=False)
+    counter.count = 0
+    return model, counter
+
+
+def test_one_observation_serves_all_callbacks():
+    model, counter = counted()
+    fit(model, [*watchers(2), *watchers(3)])
+    assert counter.count == 2  # the plain function and the observing one
+
+
+def test_every_step_observed_traces_once():
+    model, counter = counted()
+    fit(model, watchers(1))
+    assert counter.count == 1
+
+
+def test_a_later_fit_without_callbacks_does_not_trace_again():
+    model, counter = counted()
+    fit(model)
+    function = model.train_function
+    assert counter.count == 1
+    fit(model, watchers(2))
+    assert model.train_function is function
+    assert counter.count == 2
+    fit(model)
+    assert model.train_function is function
+    assert counter.count == 2
+
+
+def test_the_train_function_of_a_first_fit_is_restored():
+    functions = []
+    model = compiled()
+    remember = Do(
+        "on_train_begin", lambda model: functions.append(model.train_function)
+    )
+    fit(model, [remember, *watchers()])
+    assert functions == [model.train_function]
+
+
+def test_early_stopping_restores_the_train_function():
+    model = compiled()
+    fit(model)
+    function = model.train_function
+
+    def stop(model):
+        model.stop_training = True
+
+    callbacks = watchers()
+    fit(model, [*callbacks, Do("on_train_batch_end", stop, only_at=1)], 5)
+    assert model.train_function is function
+    assert callbacks[0].history["step"].tolist() == [0, 1]
+
+
+class InterruptionError(Exception):
+    """Stands for whatever ends a fit early."""
+
+
+def fail(error=InterruptionError):
+    raise error("on purpose")
+
+
+class Failing(layers.Layer):
+    """Fails in its n-th eager call or trace, if told so."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls_left, self.error = None, None
+
+    def call(self, x):
+        if self.calls_left is not None:
+            self.calls_left -= 1
+            if self.calls_left < 0:
+                self.calls_left = None
+                fail(self.error)
+        return x
+
+
+class FailingBatches(keras.utils.PyDataset):
+    def __len__(self):
+        return STEPS
+
+    def __getitem__(self, index):
+        if index == 2:
+            fail()
+        return inputs()[:BATCH], targets()[:BATCH]
+
+
+def failing_generator():
+    yield inputs()[:BATCH], targets()[:BATCH]
+    yield inputs()[:BATCH], targets()[:BATCH]
+    fail()
+
+
+def by_callback(moment, error, only_at=None):
+    def run_fit(model, observers):
+        failing = Do(moment, lambda model: fail(error), only_at)
+        fit(model, [failing, *observers])
+
+    return run_fit
+
+
+def by_layer(error, calls):
+    def run_fit(model, observers):
+        layer = model.layers[0]
+        layer.calls_left, layer.error = calls, error
+        fit(model, observers)
+
+    return run_fit
+
+
+def by_data(source):
+    def run_fit(model, observers):
+        model.fit(
+            source(),
+            steps_per_epoch=STEPS,
+            shuffle=False,
+            verbose=0,
+            callbacks=observers,
+        )
+
+    return run_fit
+
+
+# What ends a fit, and the mode in which it does: eager costs less time.
+FAILURES = {
+    "train begin": (by_callback("on_train_begin", InterruptionError), "eager"),
+    "epoch begin": (by_callback("on_epoch_begin", InterruptionError, 1), "eager"),
+    "batch begin": (by_callback("on_train_batch_begin", InterruptionError, 2), "eager"),
+    "batch end": (by_callback("on_train_batch_end", InterruptionError, 2), "graph"),
+    "epoch end": (by_callback("on_epoch_end", InterruptionError), "eager"),
+    "train end": (by_callback("on_train_end", InterruptionError), "eager"),
+    "Ctrl-C at batch end": (
+        by_callback("on_train_batch_end", KeyboardInterrupt, 2),
+        "graph",
+    ),
+    "Ctrl-C at epoch end": (by_callback("on_epoch_end", KeyboardInterrupt, 0), "eager"),
+    "train step": (by_layer(InterruptionError, 2), "eager"),
+    "Ctrl-C in a train step": (by_layer(KeyboardInterrupt, 2), "eager"),
+    "PyDataset": (by_data(FailingBatches), "eager"),
+    "generator": (by_data(failing_generator), "graph"),
+}
+
+
+def fragile(mode):
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential(
+        [keras.Input((6,)), Failing(), layers.Dense(8, "relu"), layers.Dense(2)]
+    )
+    model.compile(OPTIMIZERS["adam"](), "mse", **MODES[mode])
+    return model
+
+
+def interrupt(how, model, observers):
+    errors = (InterruptionError, KeyboardInterrupt, tf.errors.OpError)
+    with pytest.raises(errors) as caught:
+        how(model, observers)
+    assert "on purpose" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_after_a_failure_nothing_is_left(name):
+    how, mode = FAILURES[name]
+    model, twin = fragile(mode), fragile(mode)
+    observers = watchers(2)
+    for one, callbacks in [(model, observers), (twin, [])]:
+        keras.utils.set_random_seed(4)
+        interrupt(how, one, callbacks)
+    before = figures(observers)
+    for one in (model, twin):
+        fit(one, epochs=1, shuffle=False)
+        one.train_on_batch(inputs()[:BATCH], targets()[:BATCH])
+    assert_same(arrays(model.variables), arrays(twin.variables))
+    assert_same(arrays(model.optimizer.variables), arrays(twin.optimizer.variables))
+    assert set(vars(model)) == set(vars(twin))
+    assert set(vars(model.optimizer)) == set(vars(twin.optimizer))
+
+    fresh, expected = watchers(), watchers()
+    fit(model, fresh, epochs=1, shuffle=False)
+    fit(twin, expected, epochs=1, shuffle=False)
+    assert_same(figures(fresh), figures(expected))
+    assert_same(before, figures(observers))  # unobserved since the failure
+
+
+def test_a_failure_while_the_observing_function_is_traced():
+    model, twin = fragile("graph"), fragile("graph")
+    for one in (model, twin):
+        fit(one, epochs=1, shuffle=False)
+    function = model.train_function
+    interrupt(by_layer(InterruptionError, 0), model, watchers())
+    assert model.train_function is function
+    norms = GradientNormLogger()
+    fit(model, [norms], epochs=1, shuffle=False)
+    fit(twin, epochs=1, shuffle=False)
+    assert_same(arrays(model.variables), arrays(twin.variables))
+    assert norms.history["step"].tolist() == [0]
+
+
+def test_train_on_batch_right_after_a_failure_is_not_observed():
+    model, twin = fragile("eager"), fragile("eager")
+    observers = watchers()
+    how = by_callback("on_train_batch_end", InterruptionError, 1)
+    interrupt(how, model, observers)
+    interrupt(how, twin, [])
+    before = figures(observers)
+    for one in (model, twin):
+        one.train_on_batch(inputs()[:BATCH], targets()[:BATCH])
+    assert_same(before, figures(observers))
+    assert_same(model.get_weights(), twin.get_weights())
+
+
+def test_the_same_callbacks_work_after_a_failure():
+    model, twin = fragile("eager"), fragile("eager")
+    observers, expected = watchers(), watchers()
+    how = by_callback("on_train_batch_end", InterruptionError, 1)
+    interrupt(how, model, observers)
+    interrupt(how, twin, [])
+    assert observers[0].history["step"].tolist() == [0, 1]
+    history = fit(model, observers, shuffle=False).history
+    assert fit(twin, expected, shuffle=False).history == history
+    norms = observers[0].history
+    assert norms["step"].tolist() == [0, 1, *range(2 * STEPS)]
+    np.testing.assert_array_equal(
+        norms["global_norm"][2:], expected[0].history["global_norm"]
+    )
+    assert_same(figures(observers[1:]), figures(expected[1:]))
+
+
+def test_a_history_object_used_again_after_a_failure():
+    model = fragile("eager")
+    norms, history = GradientNormLogger(1), keras.callbacks.History()
+    failing = Do("on_epoch_end", lambda model: fail())
+    with pytest.raises(InterruptionError):
+        fit(model, [norms, history, failing])
+    count = len(norms.history["step"])
+    fit(model, [norms, history])
+    assert norms.history["step"][count:].tolist() == list(range(2 * STEPS))
+    assert norms.history["epoch"][count:].tolist() == [0] * STEPS + [1] * STEPS
+
+
+def test_a_history_object_used_again_without_the_callback():
+    model = fragile("eager")
+    norms, history = GradientNormLogger(1), keras.callbacks.History()
+    failing = Do("on_train_batch_end", lambda model: fail(), only_at=1)
+    with pytest.raises(InterruptionError):
+        fit(model, [norms, history, failing])
+    before = figures([norms])
+    fit(model, [history])
+    assert_same(before, figures([norms]))
+
+
+@pytest.mark.parametrize("moment", [None, "on_train_batch_end", "on_epoch_end"])
+def test_no_model_is_kept_alive(moment):
+    model = fragile("eager")
+    failing = [Do(moment, lambda model: fail(), only_at=0)] if moment else []
+    with contextlib.suppress(InterruptionError):
+        fit(model, [*watchers(), *failing])
+    reference = weakref.ref(model)
+    del model, failing
+    gc.collect()
+    assert reference() is None
+
+
+@pytest.mark.parametrize(
+    "logger",
+    [
+        GradientNormLogger(log_to=lambda metrics, step: fail()),
+        GradientNormLogger(lambda step: fail()),
+        DeadReLULogger(log_to=lambda metrics, step: fail()),
+    ],
+    ids=["log", "schedule", "log of an epoch"],
+)
+def test_errors_in_the_users_functions_come_through(logger):
+    model, twin = fragile("eager"), fragile("eager")
+    with pytest.raises(InterruptionError):
+        fit(model, [logger])
+    twin.set_weights(model.get_weights())
+    twin.optimizer.build(twin.trainable_variables)
+    for own, other in zip(
+        twin.optimizer.variables, model.optimizer.variables, strict=True
+    ):
+        own.assign(other)
+    for one in (model, twin):
+        fit(one, shuffle=False)
+    assert_same(arrays(model.variables), arrays(twin.variables))
+
+
+def test_a_callback_that_refuses_the_model_leaves_nothing():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(2)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    norms = GradientNormLogger(1)
+    with pytest.raises(ValueError, match="ReLU"):
+        fit(model, [norms, DeadReLULogger()])
+    history = fit(model).history
+    assert set(history) == {"loss"}
+    assert len(norms.history["step"]) == 0
+
+
+def test_other_uses_of_the_model_inside_an_observed_fit_are_not_counted():
+    def disturb(model):
+        model.train_on_batch(9 * inputs()[:2], targets()[:2])
+        model.test_on_batch(inputs()[:2], targets()[:2])
+        model.evaluate(inputs(), targets(), verbose=0)
+        model.predict(inputs(), verbose=0)
+
+    histories = []
+    for other in ([], [Do("on_train_batch_end", disturb)]):
+        keras.utils.set_random_seed(3)
+        model = network()
+        model.compile(optimizers.SGD(0.0), "mse", run_eagerly=True)
+        observers = watchers()
+        fit(model, [*observers, *other], shuffle=False)
+        histories.append(observers)
+    quiet, disturbed = histories
+    steps = disturbed[0].history["step"].tolist()
+    assert steps == quiet[0].history["step"].tolist() == list(range(2 * STEPS))
+
+
+def test_train_on_batch_inside_a_fit_leaves_norms_alone():
+    norms = []
+    for other in (
+        [],
+        [
+            Do(
+                "on_train_batch_end",
+                lambda model: model.train_on_batch(9 * inputs()[:2], targets()[:2]),
+            )
+        ],
+    ):
+        model = keras.Sequential([keras.Input((6,)), layers.Dense(2, "relu")])
+        model.set_weights([np.ones((6, 2)), np.zeros(2)])
+        model.compile(optimizers.SGD(0.0), "mse", run_eagerly=True)
+        observers = watchers()
+        fit(model, [*observers, *other], shuffle=False)
+        norms.append(figures(observers))
+    assert_same(*norms)
+
+
+def test_the_same_callback_twice_in_the_list():
+    once, twice = watchers(), watchers()
+    first = fit(compiled(), once).history
+    second = fit(compiled(), [*twice, *twice]).history
+    assert first == second
+    assert_same(figures(once), figures(twice))
+
+
+def test_the_same_callback_twice_logs_once():
+    calls = []
+    observers = [
+        kind(1, log_to=lambda *call: calls.append(call))
+        for kind in (GradientNormLogger, DeadReLULogger)
+    ]
+    fit(compiled(), [*observers, *observers], epochs=1)
+    assert len(calls) == STEPS + 1
+
+
+def test_a_second_model_starts_the_history_anew():
+    observers, fresh = watchers(), watchers()
+    fit(compiled("convolution"), observers, x=inputs("convolution"))
+    model = compiled()
+    fit(model, observers, epochs=1)
+    twin = compiled()
+    fit(twin, fresh, epochs=1)
+    assert observers[0].history["step"].tolist() == list(range(STEPS))
+    assert list(observers[0].history["variables"]) == [
+        variable.path for variable in model.trainable_variables
+    ]
+    assert_same(figures(observers), figures(fresh))
+
+
+def test_compile_between_fits():
+    model = compiled(jit_compile=False)
+    observers, fresh = watchers(), watchers()
+    fit(model, observers, epochs=1)
+    twin = compiled(jit_compile=False)
+    fit(twin, epochs=1)
+    for one, callbacks in [(model, observers), (twin, fresh)]:
+        one.compile(optimizers.SGD(0.1), "mae", jit_compile=False)
+        keras.utils.set_random_seed(5)
+        fit(one, callbacks, epochs=1)
+    assert_same(arrays(model.trainable_variables), arrays(twin.trainable_variables))
+    norms = observers[0].history
+    assert norms["step"].tolist() == [*range(STEPS), *range(STEPS)]
+    np.testing.assert_array_equal(
+        norms["global_norm"][STEPS:], fresh[0].history["global_norm"]
+    )
+
+
+def test_a_layer_frozen_without_compile_trains_as_unobserved():
+    """Keras goes on with the variables of the last compile."""
+    weights = []
+    for callbacks in ([], watchers(2)):
+        model = compiled(jit_compile=False)
+        fit(model, callbacks, epochs=1)
+        model.layers[0].trainable = False
+        fit(model, callbacks, epochs=1)
+        weights.append(model.get_weights())
+    assert_same(*weights)
+
+
+def test_frozen_layers_after_compile():
+    model = compiled()
+    norms = GradientNormLogger(1)
+    fit(model, [norms], epochs=1)
+    model.layers[0].trainable = False
+    model.compile("sgd", "mse", run_eagerly=True)
+    fit(model, [norms], epochs=1)
+    history = norms.history
+    assert list(history["variables"]) == [v.path for v in model.trainable_variables]
+    assert history["global_norm"].shape == (STEPS,)
+
+
+def test_a_deep_copy_of_a_callback_is_on_its_own():
+    originals = watchers()
+    copies = copy.deepcopy(originals)
+    fit(compiled(), originals)
+    assert [len(c.history["epoch"]) for c in copies] == [0, 0]
+    fit(compiled(), copies)
+    assert_same(figures(originals), figures(copies))
+
+
+class OwnTrainStep(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = layers.Dense(4, "relu"), layers.Dense(2)
+
+    def call(self, x):
+        return self.head(self.hidden(x))
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum((self(x, training=True) - y) ** 2)
+        variables = self.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        return {"own": loss}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_train_step_of_the_users(mode):
+    runs = []
+    for callbacks in ([], watchers()):
+        keras.utils.set_random_seed(3)
+        model = OwnTrainStep()
+        model(inputs())
+        start = model.get_weights()
+        model.compile(OPTIMIZERS["momentum"](), **MODES[mode])
+        runs.append((model, fit(model, callbacks, shuffle=False, epochs=1).history))
+    (plain, plain_history), (observed, history) = runs
+    assert set(history) == {"own", *OWN_KEYS}
+    assert history["own"] == plain_history["own"]
+    assert_same(plain.get_weights(), observed.get_weights())
+    model.set_weights(start)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum((model(inputs()[:BATCH]) - targets()[:BATCH]) ** 2)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    norms = callbacks[0].history["variables"].values()
+    expected = [np.linalg.norm(gradient) for gradient in gradients]
+    np.testing.assert_allclose([norm[0] for norm in norms], expected, 1e-5)
+
+
+@pytest.mark.parametrize("after", ["nothing", "a fit", "a failure"])
+def test_nothing_is_left_on_model_layers_and_optimizer(after):
+    model = fragile("eager")
+    fit(model, epochs=1)
+    owners = [model, model.optimizer, *model.layers]
+    before = [set(vars(owner)) for owner in owners]
+    if after == "a fit":
+        fit(model, watchers())
+    elif after == "a failure":
+        interrupt(by_layer(InterruptionError, 2), model, watchers())
+    assert [set(vars(owner)) for owner in owners] == before
+    assert not {"call", "apply", "train_step"} & set().union(*before)
+
+
+def test_saving_after_an_observed_fit(tmp_path):
+    model = compiled("convolution")
+    fit(model, watchers(), x=inputs("convolution"))
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(model.get_weights(), loaded.get_weights())
+    loaded.load_weights(tmp_path / "model.weights.h5")
+    for callbacks in ([], watchers()):
+        for one in (model, loaded):
+            fit(one, callbacks, epochs=1, x=inputs("convolution"), shuffle=False)
+        assert_same(model.get_weights(), loaded.get_weights())
+
+
+def test_two_models_observed_at_once():
+    """A fit of another model inside a callback."""
+    inner_callbacks, outer_callbacks = watchers(), watchers()
+    inner = compiled()
+    nested = Do("on_epoch_end", lambda model: fit(inner, inner_callbacks, 1), only_at=0)
+    fit(compiled(), [*outer_callbacks, nested])
+    assert inner_callbacks[0].history["step"].tolist() == list(range(STEPS))
+    assert outer_callbacks[0].history["step"].tolist() == list(range(2 * STEPS))
