@@ -96,6 +96,8 @@ def activation_statistics(activation: Any) -> ActivationStatistics:
         transient chaos", 1606.05340, equations 3 and 8, for the role of these moments.
     """
     name, function = resolve(activation)
+    if isinstance(getattr(function, "__self__", None), keras.Operation):
+        return _statistics.__wrapped__(name, function)  # a layer may have changed
     try:
         return _statistics(name, function)
     except TypeError:  # an unhashable callable cannot be cached
@@ -190,7 +192,16 @@ def is_rectifier(activation: Any) -> bool:
 def evaluate(name: str, function: Callable[[Any], Any], z: np.ndarray) -> np.ndarray:
     """Returns φ(z) as float64, in the best precision that the backend offers."""
     with _double_precision():
-        output = function(keras.ops.convert_to_tensor(z, dtype="float64"))
+        try:
+            output = function(keras.ops.convert_to_tensor(z, dtype="float64"))
+        except TypeError as error:
+            raise ValueError(
+                message(
+                    "`activation` must map one tensor to one tensor.",
+                    f"activation={name!r}, which raises {error}",
+                    "Fix its other arguments with a lambda.",
+                )
+            ) from error
         values = to_numpy(output).astype(np.float64)
     if values.shape != z.shape:
         raise NotPointwiseError(_not_pointwise(name))

@@ -252,6 +252,11 @@ def _embedding(layer: Any) -> dict[str, KernelAxes]:
     return {"embeddings": KernelAxes(inputs=(), outputs=(1,))}
 
 
+def _reversible_embedding(layer: Any) -> dict[str, KernelAxes]:
+    # Only an untied one has the second kernel, which is a dense layer's.
+    return {**_embedding(layer), "reverse_embeddings": _dense(layer)["kernel"]}
+
+
 def _gated_cell(gates: int) -> Callable[[Any], dict[str, KernelAxes]]:
     axes = KernelAxes(inputs=(0,), outputs=(1,), gates=gates)
     return lambda layer: {"kernel": axes, "recurrent_kernel": axes}
@@ -295,7 +300,12 @@ def _positive(axes: Sequence[int], rank: int) -> tuple[int, ...]:
                 f"axes={tuple(axes)}",
             )
         )
-    return tuple(axis % rank for axis in axes)
+    positive = tuple(axis % rank for axis in axes)
+    if len(set(positive)) < len(positive):
+        raise ValueError(
+            message("An axis must be named once on each side.", f"axes={tuple(axes)}")
+        )
+    return positive
 
 
 def _per_axis(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
@@ -320,6 +330,7 @@ _RULES: dict[str, Callable[[Any], Mapping[str, KernelAxes]]] = {
     "Dense": _dense,
     "EinsumDense": _einsum_dense,
     "Embedding": _embedding,
+    "ReversibleEmbedding": _reversible_embedding,
     "SimpleRNNCell": _gated_cell(1),
     "GRUCell": _gated_cell(3),
     "LSTMCell": _gated_cell(4),

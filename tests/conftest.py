@@ -4,6 +4,8 @@ import os
 
 # TensorFlow's own start-up notes would bury pytest's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Tests compile much and run little.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import keras
 import numpy as np

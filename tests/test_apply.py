@@ -228,7 +228,7 @@ def test_only_kernels_and_biases_change():
 def test_frozen_layers_stay():
     model = mlp()
     frozen = model.layers[2]
-    frozen.bias.assign(ops.ones_like(frozen.bias))
+    frozen.bias.assign(np.ones(16))
     frozen.trainable = False
     before = weights(model)
     applied = recommend(model).apply(seed=0)
@@ -619,13 +619,14 @@ def test_low_precision(policy, activation):
 
 
 def test_double_precision():
+    if keras.backend.backend() == "jax":
+        pytest.skip("JAX keeps float64 only where it was told so at its start")
     model = mlp(dtype="float64")
     recommend(model).apply(seed=0)
     kernel = ops.convert_to_numpy(model.layers[1].kernel)
-    if keras.backend.backend() != "jax":  # which truncates to float32 by default
-        assert kernel.dtype == np.float64
+    assert kernel.dtype == np.float64
     half = kernel[:8, :8]
-    np.testing.assert_allclose(half.T @ half, np.eye(8), atol=1e-6)
+    np.testing.assert_allclose(half.T @ half, np.eye(8), atol=1e-12)
 
 
 def test_the_recommendation_is_its_public_type():

@@ -131,6 +131,7 @@ class DeltaOrthogonal(LayoutInitializer):
         self.gain = check_positive("gain", gain, usual=1.0)
 
     def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
+        check_matrix(type(self).__name__, shape)
         if not axes.window:
             raise ValueError(
                 message(
@@ -161,8 +162,10 @@ class MirroredOrthogonal(LayoutInitializer):
     [[W, −W], [−W, W]] with W orthogonal. Kernels with a window hold it at the center
     tap, as `DeltaOrthogonal` does.
 
-    Of an odd number of units, the last stands alone: as an output it gets an
-    orthogonal direction of its own, as an input it starts with zero weights.
+    W has orthonormal rows where it widens and orthonormal columns where it narrows, so
+    a narrowing kernel keeps the norm of what it lets through. Of an odd number of
+    units, the last stands alone: as an output it looks in a random direction, as an
+    input it starts with zero weights.
 
     Args:
         gain: factor on the singular values of W, positive: 1 for the activations
@@ -214,12 +217,18 @@ class MirroredOrthogonal(LayoutInitializer):
         _check_pairs("mirror_inputs", self.mirror_inputs, inputs, shape)
         _check_pairs("mirror_outputs", self.mirror_outputs, outputs, shape)
         rows = inputs // 2 if self.mirror_inputs else inputs
-        columns = (outputs + 1) // 2 if self.mirror_outputs else outputs
-        normal = self._normal((batch, *tall(rows, columns)), dtype)
+        columns = outputs // 2 if self.mirror_outputs else outputs
+        pair_seed, alone_seed = self._streams(2)
+        normal = keras.random.normal(
+            (batch, *tall(rows, columns)), dtype=dtype, seed=pair_seed
+        )
         matrix = self.gain * oriented(orthonormal(normal), rows, columns)
         if self.mirror_outputs:
-            pairs, alone = matrix[..., : outputs // 2], matrix[..., outputs // 2 :]
-            matrix = ops.concatenate([pairs, -pairs, alone], axis=-1)
+            alone = keras.random.normal(
+                (batch, rows, outputs % 2), dtype=dtype, seed=alone_seed
+            )
+            alone = alone / ops.sqrt(ops.sum(alone**2, axis=-2, keepdims=True))
+            matrix = ops.concatenate([matrix, -matrix, self.gain * alone], axis=-1)
         if self.mirror_inputs:
             silent = ops.zeros((batch, inputs % 2, outputs), dtype)
             matrix = ops.concatenate([matrix, -matrix, silent], axis=-2)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from .._activations import gain, name_of, resolve
+from .._activations import gain, resolve
 from .._errors import check_choice, check_count, check_non_negative, check_positive
 from .._fans import Fans, KernelAxes
 from ._base import PACKAGE, LayoutInitializer
@@ -136,7 +136,7 @@ class LayerSequential(LayoutInitializer):
         self.index = check_count("index", index, usual=1)
         self.decay = check_positive("decay", decay, usual=0.95)
         self.activation = _loaded(activation)
-        self._scale = 2.0 if name_of(self.activation) == "relu" else 1.0
+        self._scale = 2.0 if resolve(self.activation)[0] == "relu" else 1.0
 
     def std(self, fan_in: float) -> float:
         """Returns the standard deviation for this fan_in."""

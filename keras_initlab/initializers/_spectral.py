@@ -84,21 +84,27 @@ def largest_singular_value(matrices: Any) -> Any:
     if min(rows, columns) <= _SMALL:
         return ops.svd(matrices, compute_uv=False)[:, 0]
     transposed = ops.swapaxes(matrices, -1, -2)
-    right = _unit(ops.sum(transposed, axis=-1, keepdims=True))
-    left = _unit(ops.matmul(matrices, right))
-    for _ in range(_STEPS - 1):
-        right = _extended(right, ops.matmul(transposed, left[..., -1:]))
-        left = _extended(left, ops.matmul(matrices, right[..., -1:]))
+    # The bases start empty at their final size: growing ones would have JAX compile
+    # every operation anew at every step.
+    slots = ops.eye(_STEPS, dtype=matrices.dtype)
+    vector = _unit(ops.sum(transposed, axis=-1, keepdims=True))
+    right, left = vector * slots[0], 0.0 * ops.matmul(matrices, vector) * slots[0]
+    for step in range(_STEPS):
+        vector = _rest(left, ops.matmul(matrices, vector))
+        left = left + vector * slots[step]
+        if step + 1 < _STEPS:
+            vector = _rest(right, ops.matmul(transposed, vector))
+            right = right + vector * slots[step + 1]
     small = ops.matmul(ops.swapaxes(left, -1, -2), ops.matmul(matrices, right))
     return ops.svd(small, compute_uv=False)[:, 0]
 
 
-def _extended(basis: Any, vector: Any) -> Any:
-    """Adds to an orthonormal basis what of a vector is new."""
+def _rest(basis: Any, vector: Any) -> Any:
+    """The unit vector of what an orthonormal basis lacks of a vector."""
     for _ in range(2):  # once leaves rounding errors of the size of the result
         overlap = ops.matmul(ops.swapaxes(basis, -1, -2), vector)
         vector = vector - ops.matmul(basis, overlap)
-    return ops.concatenate([basis, _unit(vector)], axis=-1)
+    return _unit(vector)
 
 
 def _unit(vector: Any) -> Any:

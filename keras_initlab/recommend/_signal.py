@@ -71,7 +71,7 @@ class _Policy:
         is_pair_in, is_pair_out = (c is Carrier.MIRRORED for c in (before, own))
         inputs, outputs = kernel.shape[-2], kernel.shape[-1]
         rows = inputs // 2 if is_pair_in else inputs
-        columns = (outputs + 1) // 2 if is_pair_out else outputs
+        columns = outputs // 2 if is_pair_out else outputs
         # An orthogonal matrix to more units spreads the signal thin.
         widening = math.sqrt(max(1.0, columns / rows))
         if source is None:
