@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_initlab._activations import is_rectifier
 from keras_initlab._errors import message
-from keras_initlab.inspection import activation_of, is_activation, layer_paths
+from keras_initlab.inspection import activation_of, operation_paths
 from keras_initlab.signal import Measured, Recipe
 
 from ._log import Log
@@ -93,7 +93,7 @@ class DeadReLULogger(ObservingCallback):
         self._last_step = 0
 
     def prepare(self, model: Any) -> Recipe:
-        """Asks for the largest output of every unit."""
+        """Asks which units fire."""
         found = dict(_rectifiers(model))
         if not found:
             raise ValueError(
@@ -103,29 +103,34 @@ class DeadReLULogger(ObservingCallback):
                     "Leave the callback out.",
                 )
             )
-        self._watched = select(found, self.layers, "layers with ReLU units")
-        self._fired = {}
+        self._watched = select(model, found, self.layers, "layers with ReLU units")
         return Recipe(
             reductions=tuple(
-                (operation, _largest_per_unit(operation))
+                (operation, _fired_per_unit(operation))
                 for operation in self._watched.values()
             )
         )
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Counts anew."""
+        self._fired = {}
+
     def receive(self, step: int, epoch: int, measured: Measured) -> None:
         """Notes which units fired in a step."""
         self._last_step = step
+        if not self._fired:  # the first step may have built the model and set paths
+            self.prepare(self._seen_model)
         for path, operation in self._watched.items():
-            largest = measured.units.get(id(operation))
-            if largest is None:
+            units = measured.units.get(id(operation))
+            if units is None:
                 continue
-            fired = ~(largest <= 0)  # NaN is broken, but not dead
+            fired = units > 0
             before = self._fired.get(path)
             self._fired[path] = fired if before is None else before | fired
 
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
-        """Returns the dead share of the epoch and starts to count anew."""
-        fired, self._fired = self._fired, {}
+        """Returns the dead share of the epoch."""
+        fired = self._fired
         if not fired:
             return {}, ""
         self._epochs.append(epoch)
@@ -166,16 +171,12 @@ class DeadReLULogger(ObservingCallback):
 def _rectifiers(model: Any) -> Iterator[tuple[str, Any]]:
     """Every operation of a model whose output is a ReLU's, with its path."""
     looped: set[int] = set()
-    for path, layer in layer_paths(model):
-        if isinstance(layer, keras.layers.RNN):
-            looped.update(id(inner) for inner in layer._flatten_layers())
-        if id(layer) in looped or layer._layers:
-            continue
-        if _is_rectified(layer):
-            yield path, layer
-    for operation in _raw_operations(model):
-        if _is_rectified(operation):
-            yield operation.name, operation
+    for path, operation in operation_paths(model):
+        if isinstance(operation, keras.layers.RNN):
+            looped.update(id(inner) for inner in operation._flatten_layers())
+        is_leaf = not getattr(operation, "_layers", ())
+        if id(operation) not in looped and is_leaf and _is_rectified(operation):
+            yield path, operation
 
 
 def _is_rectified(operation: Any) -> bool:
@@ -183,25 +184,20 @@ def _is_rectified(operation: Any) -> bool:
     return activation is not None and is_rectifier(activation)
 
 
-def _raw_operations(model: Any) -> Iterator[Any]:
-    """Activations called as functions on the tensors of a Functional model."""
-    for part in model._flatten_layers():
-        for operation in getattr(part, "_operations", ()):
-            is_layer = isinstance(operation, keras.Layer)
-            if not is_layer and is_activation(operation):
-                yield operation
-
-
-def _largest_per_unit(operation: Any) -> Any:
+def _fired_per_unit(operation: Any) -> Any:
     is_first = getattr(operation, "data_format", None) == "channels_first"
-    return _largest_by_channel if is_first else _largest_by_last
+    return _fired_by_channel if is_first else _fired_by_last
 
 
-def _largest_by_last(output: Any) -> Any:
-    others = list(range(len(output.shape) - 1))
-    return ops.cast(ops.max(output, axis=others), "float32")
+def _fired_by_last(output: Any) -> Any:
+    return ops.max(_fired(output), axis=list(range(len(output.shape) - 1)))
 
 
-def _largest_by_channel(output: Any) -> Any:
+def _fired_by_channel(output: Any) -> Any:
     others = [axis for axis in range(len(output.shape)) if axis != 1]
-    return ops.cast(ops.max(output, axis=others), "float32")
+    return ops.max(_fired(output), axis=others)
+
+
+def _fired(output: Any) -> Any:
+    # NaN is broken, but not dead; XLA's maximum would drop it.
+    return ops.where(output <= 0, 0.0, 1.0)

@@ -72,27 +72,39 @@ class GradientNormLogger(ObservingCallback):
         self._norms: list[np.ndarray] = []
         self._variables: list[str] = []
         self._owner: dict[str, list[int]] = {}
+        self._epoch_start = 0
 
     def prepare(self, model: Any) -> Recipe:
         """Asks for the gradients."""
-        variables = model.trainable_variables
+        if model.built:  # else the first step builds it
+            self._name(model, model.trainable_variables)
+        return Recipe(gradients=True)
+
+    def _name(self, model: Any, variables: Sequence[Any]) -> None:
+        """Finds the paths of the variables and of the layers that own them."""
         found = _owners(model, variables)
         chosen = select(
+            model,
             {path: layer for path, (layer, _) in found.items()},
             self.layers,
             "layers with trainable variables",
         )
         paths = variable_paths(model, variables)
-        if self._variables and paths != self._variables:
+        if self._norms and paths != self._variables:
             self.reset()  # layers were frozen or thawed between two fits
         self._variables = paths
         self._owner = {path: found[path][1] for path in chosen}
-        return Recipe(gradients=True)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Notes where the epoch's observations begin."""
+        self._epoch_start = len(self._norms)
 
     def receive(self, step: int, epoch: int, measured: Measured) -> None:
         """Keeps and logs the norms of a step."""
         norms = measured.gradient_norms
         assert norms is not None
+        if variable_paths(self._seen_model, measured.variables) != self._variables:
+            self._name(self._seen_model, measured.variables)
         self._steps.append(step)
         self._epochs.append(epoch)
         self._norms.append(norms)
@@ -104,11 +116,7 @@ class GradientNormLogger(ObservingCallback):
 
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
         """Returns the mean global norm of the epoch."""
-        rows = [
-            norms
-            for norms, own in zip(self._norms, self._epochs, strict=True)
-            if own == epoch
-        ]
+        rows = self._norms[self._epoch_start :]
         if not rows:
             return {}, ""
         mean = float(np.mean([_joined(norms) for norms in rows]))

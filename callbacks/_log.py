@@ -54,6 +54,7 @@ class CSVLog:
         self._columns: list[str] | None = None
         if append and self.path.exists():
             self._columns = self._header()
+            self._end_line()
 
     def __call__(self, metrics: Mapping[str, float], step: int) -> None:
         """Writes one line."""
@@ -67,8 +68,12 @@ class CSVLog:
         self._write("a", [[row.get(name, "") for name in self._columns]])
 
     def _write(self, mode: str, rows: Iterable[list[Any]]) -> None:
+        rows = list(rows)
+        # Python quotes only the line end it writes, but reads the others as ends too.
+        has_return = any("\r" in str(cell) for row in rows for cell in row)
+        quoting = csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL
         text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        csv.writer(text, lineterminator="\n", quoting=quoting).writerows(rows)
         # One write a call: a killed process leaves whole lines.
         with self.path.open(mode, newline="", encoding="utf-8") as file:
             file.write(text.getvalue())
@@ -83,6 +88,12 @@ class CSVLog:
         wider._write("w", [self._columns, *padded])
         wider.path.replace(self.path)
 
+    def _end_line(self) -> None:
+        """Ends the last line, if whoever wrote it did not."""
+        text = self.path.read_bytes()
+        if text and not text.endswith(b"\n"):
+            self.path.write_bytes(text + b"\n")
+
     def _header(self) -> list[str] | None:
         with self.path.open(newline="", encoding="utf-8") as file:
             return next(csv.reader(file), None)
@@ -90,7 +101,8 @@ class CSVLog:
 
 def check_logs(log_to: Log | Iterable[Log]) -> tuple[Log, ...]:
     """Returns the logs as a tuple, or raises if one cannot be called."""
-    logs = (log_to,) if callable(log_to) else tuple(log_to)
+    many: Any = log_to if isinstance(log_to, Iterable) else (log_to,)
+    logs = (log_to,) if callable(log_to) else tuple(many)
     for log in logs:
         if not callable(log):
             raise ValueError(

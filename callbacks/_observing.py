@@ -10,6 +10,7 @@ import keras
 from rich.console import Console
 
 from keras_initlab._errors import check_choice, message
+from keras_initlab.inspection import operation_paths
 from keras_initlab.signal import Measured, Recipe, TrainingObserver
 
 from ._log import Log, check_logs
@@ -45,6 +46,7 @@ class ObservingCallback(keras.callbacks.Callback):
         self.verbose = int(check_choice("verbose", str(int(verbose)), ("0", "1")))
         self._seen_model: Any = None
         self._observer: Any = None
+        self._summary: tuple[dict[str, float], str] | None = None
 
     def wants(self, step: int) -> bool:
         """Whether to observe this step; the first of every epoch always is."""
@@ -57,6 +59,9 @@ class ObservingCallback(keras.callbacks.Callback):
     def reset(self) -> None:
         """Drops the history; called when a fit of another model begins."""
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Forgets what an epoch that did not end may have left."""
+
     def receive(self, step: int, epoch: int, measured: Measured) -> None:
         """Takes what an observed step measured."""
         raise NotImplementedError(f"{type(self).__name__} measures nothing.")
@@ -67,25 +72,29 @@ class ObservingCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Starts to observe."""
-        _move_to_front(sys._getframe(1))
+        fit = _move_to_front(sys._getframe(1))
         model: Any = self.model
         if self._seen_model is not model:
             self.reset()
             self._seen_model = model
         self.recipe = self.prepare(model)
         self._observer = TrainingObserver.of(model)
-        self._observer.attach(self)
+        self._observer.attach(self, fit)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes the epoch."""
-        self._observer.begin_epoch(epoch)
+        self.begin_epoch(epoch)
+        self._summary = None
+        self._observer.begin_epoch(epoch, (self.params or {}).get("steps"))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds the summary to Keras's logs."""
-        summary, line = self.finish_epoch(epoch)
+        is_first = self._summary is None  # not if the list holds this callback twice
+        summary, line = self._summary or self.finish_epoch(epoch)
+        self._summary = summary, line
         if logs is not None:
             logs.update(summary)
-        if self.verbose and line:
+        if self.verbose and line and is_first:
             Console().print(line, highlight=False, markup=False, soft_wrap=True)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -99,12 +108,13 @@ class ObservingCallback(keras.callbacks.Callback):
 
 
 def select(
-    found: dict[str, Any], layers: Sequence[Any] | None, kind: str
+    model: Any, found: dict[str, Any], layers: Sequence[Any] | None, kind: str
 ) -> dict[str, Any]:
-    """Returns those of the layers found that were asked for.
+    """Returns those of the layers found that were asked for, or lie inside one.
 
     Args:
-        found: layers by path.
+        model: the model.
+        found: layers or operations by path.
         layers: paths, names or layer objects; None for all.
         kind: what the layers must be, for the error.
     """
@@ -114,11 +124,13 @@ def select(
     chosen: dict[str, Any] = {}
     unknown: list[Any] = []
     for one in asked:
-        hits = {
-            path: layer
-            for path, layer in found.items()
+        inside = {
+            id(inner)
+            for path, layer in operation_paths(model)
             if layer is one or one in (path, layer.name)
+            for inner in (*getattr(layer, "_flatten_layers", list)(), layer)
         }
+        hits = {path: layer for path, layer in found.items() if id(layer) in inside}
         chosen.update(hits)
         if not hits:
             unknown.append(one if isinstance(one, str) else getattr(one, "name", one))
@@ -133,8 +145,10 @@ def select(
     return {path: layer for path, layer in found.items() if path in chosen}
 
 
-def _move_to_front(frame: Any) -> None:
+def _move_to_front(frame: Any) -> Any:
     """Moves all observing callbacks to the front of the list that is calling.
+
+    Returns that list.
 
     Callbacks see `logs` in list order, so that what ours write there would miss an
     `EarlyStopping` that the user put before them. Keras gives a callback no way to its
@@ -147,5 +161,6 @@ def _move_to_front(frame: Any) -> None:
             owner.callbacks = sorted(
                 owner.callbacks, key=lambda c: not isinstance(c, ObservingCallback)
             )
-            return
+            return owner
         frame = frame.f_back
+    return None

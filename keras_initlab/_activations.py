@@ -149,6 +149,22 @@ def gain(activation: Any, kind: str = "second_moment") -> float:
     return 1 / math.sqrt(moment)
 
 
+def moments_at(activation: Any, std: float) -> tuple[float, float]:
+    """Returns E[φ(z)²] and E[φ′(z)²] for z ~ N(0, std²), to about three digits.
+
+    Args:
+        activation: as for `activation_statistics`.
+        std: in [1e-3, 10]; beyond, the end of that range counts.
+    """
+    name, function = resolve(activation)
+    stds, moments, slopes = _moment_curves(name, function)
+    at = math.log(std)
+    return (
+        std**2 * math.exp(np.interp(at, stds, moments)),
+        math.exp(np.interp(at, stds, slopes)),
+    )
+
+
 def resolve(activation: Any) -> tuple[str, Callable[[Any], Any]]:
     """Returns a display name and the callable of an activation, however given."""
     if isinstance(activation, keras.layers.Activation):
@@ -181,10 +197,12 @@ def name_of(function: Callable[[Any], Any]) -> str:
 
 def is_rectifier(activation: Any) -> bool:
     """Whether the activation is exactly 0 for all negative input, as ReLU is."""
+    if isinstance(activation, keras.layers.PReLU):
+        return False  # its slope is learned, 0 only to begin with
     try:
         name, function = resolve(activation)
         values = evaluate(name, function, np.array([-8.0, -1.0, -0.01, 0.5, 1.0]))
-    except ValueError:
+    except Exception:  # a custom one may ask for other shapes, and say so in any way
         return False
     return bool(np.all(values[:3] == 0) and np.all(values[3:] > 0))
 
@@ -229,6 +247,25 @@ def _statistics(name: str, function: Callable[[Any], Any]) -> ActivationStatisti
         )
     at_zero = evaluate(name, function, np.zeros((1, 1)))[0, 0]
     return _moments(line, at_zero)
+
+
+@functools.lru_cache(maxsize=64)
+def _moment_curves(
+    name: str, function: Callable[[Any], Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ln std, ln(E[φ²]/std²) and ln E[φ′²], smooth enough to be interpolated."""
+    stds = np.logspace(-3, 1, 65)
+    z = np.linspace(-8.0, 8.0, 1601)
+    weights = np.exp(-0.5 * z**2)
+    weights /= weights.sum()
+    values = evaluate(name, function, stds[:, None] * z)
+    slopes = np.gradient(values, z, axis=1) / stds[:, None]
+    floor = 1e-30
+    return (
+        np.log(stds),
+        np.log(np.maximum(values**2 @ weights / stds**2, floor)),
+        np.log(np.maximum(slopes**2 @ weights, floor)),
+    )
 
 
 def _moments(line: HalfLine, at_zero: float) -> ActivationStatistics:

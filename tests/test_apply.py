@@ -105,6 +105,16 @@ def test_same_seed_same_weights_whatever_the_names(build):
         np.testing.assert_array_equal(to_numpy(one), to_numpy(other))
 
 
+def test_the_rules_policy_draws_the_same_weights_from_the_same_seed():
+    models = [mlp("tanh"), mlp("tanh")]
+    for model in models:
+        recommend(model, policy="rules").apply(seed=3)
+    for one, other in zip(*map(kernels, models), strict=True):
+        np.testing.assert_array_equal(one, other)
+    recommend(models[0], policy="rules").apply(seed=4)
+    assert not np.array_equal(kernels(models[0])[0], kernels(models[1])[0])
+
+
 def test_automatic_names_differ_in_the_test_above():
     one, other = ([layer.name for layer in mlp().layers] for _ in range(2))
     assert one != other

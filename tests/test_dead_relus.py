@@ -430,7 +430,7 @@ def test_a_model_that_the_fit_builds_keeps_its_paths():
 
 def gated(z):
     """An activation that asks for a batch axis."""
-    return z[:, :2] * keras.ops.sigmoid(z[:, 2:])
+    return z * keras.ops.sigmoid(z[:, ::-1])
 
 
 @pytest.mark.parametrize(
@@ -591,6 +591,25 @@ def test_history_grows_over_epochs_and_fits(two_layers):
         assert len(history["dead_units"][path]) == 5
         kinds = {units.dtype.kind for units in history["dead_units"][path]}
         assert kinds == {"i"}
+
+
+def test_an_epoch_that_did_not_end_leaves_nothing():
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    model = identity()
+    model.compile(optimizers.SGD(0.0), "mse", run_eagerly=True)
+    logger = DeadReLULogger(1)
+    alive, dead = np.ones((BATCH, 3)), -np.ones((BATCH, 3))
+    y = targets()[:BATCH]
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(alive, y, verbose=0, callbacks=[logger, Stop()])
+    assert len(logger.history["epoch"]) == 0
+    model.fit(dead, y, verbose=0, callbacks=[logger])
+    assert [units.tolist() for units in only(logger.history["dead_units"])] == [
+        [0, 1, 2]
+    ]
 
 
 def test_history_before_training_is_empty():

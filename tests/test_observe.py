@@ -47,7 +47,7 @@ def network(kind="dense"):
     return keras.Sequential([keras.Input(SHAPES[kind]), *hidden, layers.Dense(2)])
 
 
-def compiled(kind="dense", optimizer="adam", **arguments):
+def compiled(kind="dense", optimizer="momentum", **arguments):
     keras.utils.set_random_seed(3)
     model = network(kind)
     arguments = arguments or {"run_eagerly": True}
@@ -368,7 +368,7 @@ def fragile(mode):
     model = keras.Sequential(
         [keras.Input((6,)), Failing(), layers.Dense(8, "relu"), layers.Dense(2)]
     )
-    model.compile(OPTIMIZERS["adam"](), "mse", **MODES[mode])
+    model.compile(OPTIMIZERS["momentum"](), "mse", **MODES[mode])
     return model
 
 

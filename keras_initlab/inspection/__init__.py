@@ -7,6 +7,7 @@ from ._operations import activation_of as activation_of
 from ._operations import effect_of as effect_of
 from ._operations import is_activation as is_activation
 from ._paths import layer_paths as layer_paths
+from ._paths import operation_paths as operation_paths
 from ._paths import variable_paths as variable_paths
 from ._records import Inspection as Inspection
 from ._records import KernelRecord as KernelRecord

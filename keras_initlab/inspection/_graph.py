@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,19 +21,21 @@ class Call:
             several calls.
         inputs: indices of the calls whose output it reads; −1, −2, … are the model's
             first, second, … input.
+        key: tells the call from all others by its place in the graph upstream alone,
+            so that it outlives layers added elsewhere. Seeds rest on it.
         scope: names of the nested models around it, outermost first.
     """
 
     operation: Any
     inputs: tuple[int, ...]
+    key: int = 0
     scope: tuple[str, ...] = ()
 
 
 def read_calls(model: keras.Model) -> tuple[Call, ...]:
     """Returns every call in a Sequential or Functional model, sources first.
 
-    The order depends on the graph alone, and only on what lies upstream of a call:
-    layers added after it do not move it. Seeds rest on that.
+    The order depends on the graph alone, not on names.
 
     Raises:
         UnbuiltModelError: if the model has no weights yet.
@@ -41,7 +44,8 @@ def read_calls(model: keras.Model) -> tuple[Call, ...]:
     functional = _functional(model)
     flat: list[_RawCall] = []
     environment = {
-        id(tensor): -(index + 1) for index, tensor in enumerate(functional.inputs)
+        id(tensor): (-(index + 1), _key("input", index))
+        for index, tensor in enumerate(functional.inputs)
     }
     _open(functional, environment, (), flat)
     return _ordered(flat)
@@ -52,7 +56,7 @@ class _RawCall:
     operation: Any
     inputs: tuple[int, ...]
     scope: tuple[str, ...]
-    birth: tuple[int, ...]  # where the call stands among the calls of its source
+    key: int
 
 
 def _functional(model: Any) -> Any:
@@ -82,34 +86,53 @@ def _is_nested(operation: Any) -> bool:
 
 def _open(
     functional: Any,
-    environment: dict[int, int],
+    environment: dict[int, tuple[int, int]],
     scope: tuple[str, ...],
     flat: list[_RawCall],
 ) -> None:
-    """Appends the calls of `functional`; `environment` maps tensors to indices."""
+    """Appends the calls of `functional`; `environment` maps tensors to (index, key)."""
+    own = {id(node) for node in _nodes(functional)}
     for node in _nodes(functional):
         operation = node.operation
         if node.is_input:
             continue
-        inputs = tuple(environment[id(tensor)] for tensor in node.input_tensors)
+        read = [environment[id(tensor)] for tensor in node.input_tensors]
+        inputs = tuple(index for index, _ in read)
+        key = _key(*(key for _, key in read), *_birth(node, own))
         if _is_nested(operation):
-            outputs = _open_nested(operation, inputs, scope, flat)
+            outputs = _open_nested(operation, inputs, key, scope, flat)
         else:
-            flat.append(_RawCall(operation, inputs, scope, _birth(node)))
-            outputs = [len(flat) - 1] * len(node.output_tensors)
-        for tensor, index in zip(node.output_tensors, outputs, strict=True):
-            environment[id(tensor)] = index
+            flat.append(_RawCall(operation, inputs, scope, key))
+            outputs = [
+                (len(flat) - 1, _key(key, number))
+                for number in range(len(node.output_tensors))
+            ]
+        for tensor, output in zip(node.output_tensors, outputs, strict=True):
+            environment[id(tensor)] = output
 
 
 def _open_nested(
-    model: Any, inputs: tuple[int, ...], scope: tuple[str, ...], flat: list[_RawCall]
-) -> list[int]:
+    model: Any,
+    inputs: tuple[int, ...],
+    key: int,
+    scope: tuple[str, ...],
+    flat: list[_RawCall],
+) -> list[tuple[int, int]]:
     inner = _functional(model)
     environment = {
-        id(tensor): index for tensor, index in zip(inner.inputs, inputs, strict=False)
+        id(tensor): (index, _key(key, number))
+        for number, (tensor, index) in enumerate(
+            zip(inner.inputs, inputs, strict=False)
+        )
     }
     _open(inner, environment, (*scope, model.name), flat)
     return [environment[id(tensor)] for tensor in inner.outputs]
+
+
+def _key(*parts: Any) -> int:
+    """A 63-bit hash that is the same in every process."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def _nodes(functional: Any) -> Iterator[Any]:
@@ -118,12 +141,14 @@ def _nodes(functional: Any) -> Iterator[Any]:
         yield from nodes
 
 
-def _birth(node: Any) -> tuple[int, ...]:
+def _birth(node: Any, own: set[int]) -> list[int]:
+    """Where a call stands among this model's calls on each of its inputs."""
     births = []
     for tensor in node.input_tensors:
         siblings = tensor._keras_history.operation._outbound_nodes
-        births.append(next((i for i, n in enumerate(siblings) if n is node), 0))
-    return tuple(births)
+        mine = [sibling for sibling in siblings if id(sibling) in own]
+        births.append(next((i for i, n in enumerate(mine) if n is node), 0))
+    return births
 
 
 def _ordered(flat: list[_RawCall]) -> tuple[Call, ...]:
@@ -135,7 +160,7 @@ def _ordered(flat: list[_RawCall]) -> tuple[Call, ...]:
 
     def place(old: int) -> tuple[Any, ...]:
         call = flat[old]
-        return levels[old], tuple(_renamed(call.inputs, renamed)), call.birth, old
+        return levels[old], tuple(_renamed(call.inputs, renamed)), call.key, old
 
     ordered: list[Call] = []
     for level in range(1, max(levels, default=0) + 1):
@@ -144,7 +169,7 @@ def _ordered(flat: list[_RawCall]) -> tuple[Call, ...]:
             renamed[old] = len(ordered)
             call = flat[old]
             inputs = tuple(_renamed(call.inputs, renamed))
-            ordered.append(Call(call.operation, inputs, call.scope))
+            ordered.append(Call(call.operation, inputs, call.key, call.scope))
     return tuple(ordered)
 
 

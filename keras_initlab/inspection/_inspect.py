@@ -90,12 +90,15 @@ class _Reader:
     def _record(
         self, position: int, kernel: Kernel, index: int, uses: int, path: str
     ) -> KernelRecord:
-        is_last = kernel is self.kernels_of[index][-1]
+        found = self.kernels_of[index]
+        number = next(i for i, other in enumerate(found) if other is kernel)
+        is_last = number == len(found) - 1
         activation, normalization = self._met(kernel, index, is_last)
         role, branches = self._role(kernel, index, is_last)
         shape = tuple(kernel.variable.shape)
         return KernelRecord(
             position=position,
+            key=(self.calls[index].key, number),
             path=path,
             layer_path=path.rpartition("/")[0],
             shape=shape,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+import keras
 
 
 def layer_paths(model: Any) -> list[tuple[str, Any]]:
@@ -14,11 +16,22 @@ def layer_paths(model: Any) -> list[tuple[str, Any]]:
     may hold layers of equal paths: those get the names of the models around them
     before, and a number after if that is not enough.
     """
-    found = list(_walk(model, (), set()))
-    names = [getattr(layer, "path", None) or layer.name for layer, _ in found]
-    scopes = [scope for _, scope in found]
-    paths = distinct(names, scopes)
-    return [(path, layer) for path, (layer, _) in zip(paths, found, strict=True)]
+    return _named(_walk(model, (), set()))
+
+
+def operation_paths(model: Any) -> list[tuple[str, Any]]:
+    """Returns `(unique path, operation)` for every layer and raw operation of a model.
+
+    Raw operations are functions of `keras.ops` called on a Functional model's tensors.
+    """
+    layers = list(_walk(model, (), set()))
+    raw = [
+        (operation, (*scope, part.name) if part is not model else ())
+        for part, scope in [(model, ()), *layers]
+        for operation in getattr(part, "_operations", ())
+        if not isinstance(operation, keras.Layer)
+    ]
+    return _named([*layers, *raw])
 
 
 def variable_paths(model: Any, variables: Sequence[Any]) -> list[str]:
@@ -46,6 +59,15 @@ def distinct(names: Sequence[str], scopes: Sequence[tuple[str, ...]]) -> list[st
         seen[name] += 1
         paths.append(f"{name}#{seen[name]}" if counts[name] > 1 else name)
     return paths
+
+
+def _named(
+    found: Iterable[tuple[Any, tuple[str, ...]]],
+) -> list[tuple[str, Any]]:
+    found = list(found)
+    names = [getattr(part, "path", None) or part.name for part, _ in found]
+    paths = distinct(names, [scope for _, scope in found])
+    return [(path, part) for path, (part, _) in zip(paths, found, strict=True)]
 
 
 def _walk(

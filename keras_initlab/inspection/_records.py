@@ -77,8 +77,9 @@ class KernelRecord:
     """A kernel of a model, and where it stands.
 
     Attributes:
-        position: its number among the model's kernels, from 0. Set by the graph
-            upstream alone, so that seeds drawn from it outlive layers added later.
+        position: its number among the model's kernels, from 0.
+        key: tells it from all others by its place in the graph upstream alone: layers
+            added elsewhere, names and other models do not change it. Seeds rest on it.
         path: the variable's path, unique in the model.
         layer_path: the path of its layer.
         shape: the kernel's shape.
@@ -98,6 +99,7 @@ class KernelRecord:
     """
 
     position: int
+    key: tuple[int, int]
     path: str
     layer_path: str
     shape: tuple[int, ...]

@@ -15,6 +15,9 @@ from .._errors import StructureChangedError, check_count, message
 from ._row import Row
 from ._trained import check_untrained
 
+# In layers with two kernels, the other one brings the bias.
+_WITHOUT_BIAS = ("depthwise_kernel", "recurrent_kernel")
+
 
 class Applied:
     """What `apply` changed, and the way back.
@@ -64,12 +67,10 @@ def apply_rows(
     if seed is not None:
         seed = check_count("seed", seed, usual=0, least=0)
     base = _seeds.fresh() if seed is None else seed
+    candidates = [row for row in rows if row.initializer is not None]
     chosen = [row for row in _selected(rows, only) if row.initializer is not None]
-    known = {id(variable) for variable in model.variables}
-    if any(id(row.kernel.variable) not in known for row in chosen):
-        raise StructureChangedError(_changed(model.name))
     if not overwrite:
-        check_untrained(model, chosen)
+        check_untrained(model, chosen, is_part=len(chosen) < len(candidates))
     fresh: list[tuple[Any, np.ndarray]] = []
     for row in chosen:
         fresh += _drawn(row, base)
@@ -100,8 +101,8 @@ def check_structure(model: keras.Model | None, expected: list[tuple[Any, ...]]) 
 def _drawn(row: Row, base: int) -> list[tuple[Any, np.ndarray]]:
     """The new values of a row's kernel and of its layer's bias."""
     kernel, layer = row.kernel.variable, row.kernel.layer
-    position = row.kernel.position
-    values = _draw(row.initializer, kernel, _seeds.derive(base, position, 0))
+    place = row.kernel.key
+    values = _draw(row.initializer, kernel, _seeds.derive(base, *place, 0))
     bias = row.kernel.bias
     if bias is None:
         return [(kernel, values)]
@@ -109,10 +110,12 @@ def _drawn(row: Row, base: int) -> list[tuple[Any, np.ndarray]]:
         inputs = row.kernel.axes.input_axes
         offset = -row.centered_mean * values.astype("float64").sum(axis=inputs)
         return [(kernel, values), (bias, offset.astype(values.dtype))]
-    if "recurrent" in row.kernel.variable.name:  # the input kernel brings the bias
+    if kernel.name in _WITHOUT_BIAS:
         return [(kernel, values)]
     own = getattr(layer, "bias_initializer", None) or keras.initializers.Zeros()
-    drawn = _draw(own, bias, _seeds.derive(base, position, 1))
+    drawn = _draw(own, bias, _seeds.derive(base, *place, 1))
+    if getattr(layer, "unit_forget_bias", False):  # as an LSTM's `build` does
+        drawn[layer.units : 2 * layer.units] = 1
     return [(kernel, values), (bias, drawn)]
 
 

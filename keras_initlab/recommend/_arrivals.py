@@ -9,6 +9,7 @@ from typing import Any
 from .._activations import ActivationStatistics, activation_statistics
 from ..inspection import Effect, Inspection, KernelRecord, Link, Merge
 
+_AVERAGING = ("attention output", "recurrent", "recurrent input")
 _APPROXIMATE = (Effect.POOL, Effect.OTHER, Effect.CHANNEL_LINEAR)
 
 
@@ -29,7 +30,7 @@ class Arrivals:
 
     def __init__(self, inspection: Inspection, input_std: float):
         self._kernels = inspection.kernels
-        self._input_moment = input_std**2
+        self.input_std = input_std
         self._merged: dict[int, Arrival] = {}
         for merge in inspection.merges:  # sources first
             self._merged[id(merge)] = self._at_merge(merge)
@@ -40,7 +41,10 @@ class Arrivals:
         if not arrivals:
             return Arrival(1.0, is_exact=False)
         moment = sum(a.moment for a in arrivals) / len(arrivals)
-        return Arrival(max(moment, 1e-12), all(a.is_exact for a in arrivals))
+        # Of several kernels in a layer, only the first may read the layer's input.
+        is_first = kernel.key[1] == 0
+        is_exact = is_first and all(a.is_exact for a in arrivals)
+        return Arrival(max(moment, 1e-12), is_exact)
 
     def _on_link(self, link: Link) -> Arrival:
         arrival = self._at_source(link.source)
@@ -50,7 +54,9 @@ class Arrivals:
                 moment, is_exact = 1.0, True
             elif passage.effect is Effect.ACTIVATION:
                 statistics = statistics_or_none(passage.activation)
-                is_exact = is_exact and statistics is not None
+                # Known for standard normal input, which a sum or a recurrence is not.
+                is_normal = isinstance(link.source, int) and math.isclose(moment, 1.0)
+                is_exact = is_exact and is_normal and statistics is not None
                 moment *= statistics.second_moment if statistics else 1.0
             elif passage.effect in _APPROXIMATE:
                 is_exact = False
@@ -58,12 +64,13 @@ class Arrivals:
 
     def _at_source(self, source: int | Merge | None) -> Arrival:
         if source is None:
-            return Arrival(self._input_moment, is_exact=True)
+            return Arrival(self.input_std**2, is_exact=True)
         if isinstance(source, Merge):
             return self._merged[id(source)]
         kernel = self._kernels[source]
         shrink = 1 if kernel.normalization else max(1, kernel.branches)
-        return Arrival(1 / shrink, is_exact=kernel.trainable)
+        is_exact = kernel.trainable and kernel.role not in _AVERAGING
+        return Arrival(1 / shrink, is_exact)
 
     def _at_merge(self, merge: Merge) -> Arrival:
         arrivals = [self._on_link(link) for link in merge.links]

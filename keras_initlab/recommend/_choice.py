@@ -32,3 +32,6 @@ class Choice:
     forward_gain: float | None = None
     backward_gain: float | None = None
     centered_mean: float | None = None
+
+
+FROZEN = Choice(None, "frozen: kept as it is", "", 1.0)

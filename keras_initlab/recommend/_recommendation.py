@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from ..inspection import Inspection
-from ._apply import Applied, apply_rows
+from ._apply import Applied, apply_rows, check_structure, structure
 from ._choice import Choice
 from ._report import as_text, render
 from ._row import Row, make_row
@@ -37,6 +37,7 @@ class Recommendation(Sequence[Row]):
         advice: Sequence[str],
     ):
         self._model = model
+        self._structure = structure(model)
         self._rows = tuple(
             make_row(kernel, choice)
             for kernel, choice in zip(inspection.kernels, choices, strict=True)
@@ -76,6 +77,7 @@ class Recommendation(Sequence[Row]):
             StructureChangedError: if the model is no longer the one looked at.
             ValueError: for a bad seed, or an `only` that names nothing.
         """
+        check_structure(self._model, self._structure)
         return apply_rows(
             self._model, self._rows, seed, only, overwrite, reset_optimizer
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import keras
 from .._errors import check_count, message
 from ..initializers import AdaptiveHe, LayerSequential, SpectralNorm, WidthAware
 from ..inspection import Inspection, KernelRecord
-from ._choice import Choice
+from ._choice import FROZEN, Choice
 
 # activation: (shallow, deep, very deep)
 _TABLE = {
@@ -92,6 +92,14 @@ def recommend_widths(
         >>> recommend_widths([10, 1000, 5, 500, 1]).issues
         ('narrow_bottleneck', 'irregular_width')
     """
+    if isinstance(widths, str) or not isinstance(widths, Iterable):
+        raise ValueError(
+            message(
+                "`widths` must be a sequence of whole numbers.",
+                f"widths={widths!r}",
+                "For example [784, 128, 10].",
+            )
+        )
     widths = [check_count("widths", width, usual=128) for width in widths]
     if len(widths) < 2:
         raise ValueError(
@@ -149,6 +157,8 @@ def rules_choices(
             confidence=record.confidence,
             alternatives=record.alternatives,
         )
+        if kernel.trainable
+        else FROZEN
         for category in [record.depth_category.replace("_", " ")]
         for kernel in inspection.kernels
     ]

@@ -7,12 +7,12 @@ from typing import Any
 
 import keras
 
-from .._activations import ActivationStatistics, activation_statistics
+from .._activations import ActivationStatistics, activation_statistics, moments_at
 from .._fans import keras_fan_in
 from ..initializers import DeltaOrthogonal, MirroredOrthogonal, Orthogonal
 from ..inspection import Effect, Inspection, KernelRecord, Link, Merge, activation_name
 from ._arrivals import Arrival, Arrivals, statistics_or_none
-from ._choice import Choice
+from ._choice import FROZEN, Choice
 from ._stretches import Carrier, carriers, stretch_lengths
 
 _HE = "He et al. 2015, 1502.01852, eq. 10"
@@ -43,10 +43,11 @@ class _Policy:
         self.carriers = carriers(inspection)
         self.lengths = stretch_lengths(inspection, self.carriers)
         self.arrivals = Arrivals(inspection, input_std)
+        self.stds: dict[int, float] = {}  # of the pre-activations within stretches
 
     def choice(self, kernel: KernelRecord) -> Choice:
         if not kernel.trainable:
-            return Choice(None, "frozen: kept as it is", "", 1.0)
+            return FROZEN
         if kernel.role == "recurrent":
             return self._recurrent(kernel)
         if kernel.role == "embedding":
@@ -89,19 +90,31 @@ class _Policy:
         telling = own if own is not Carrier.RANDOM else before
         told = kernel if own is not Carrier.RANDOM else source or kernel
         reason, reference = _told(telling, told, self.lengths[kernel.position])
-        slope = math.sqrt(self._slope_before(kernel))
+        std = self.stds.get(source.position, 1.0) if source else 1.0
+        kept, slope = 1.0, math.sqrt(self._slope_before(kernel))
         if source is not None:
-            slope = _slope(before, statistics)
+            kept, slope = _passed_on(
+                before, source.activation, statistics, std, reading
+            )
+        self.stds[kernel.position] = std * kept
+        backward = gain * math.sqrt(min(rows, columns) / rows) * slope
+        if is_pair_out:  # its two units share one gradient, each takes its slope of it
+            mirrored = activation_statistics(kernel.activation)
+            backward /= math.sqrt(mirrored.derivative_second_moment)
         return Choice(
             initializer=initializer,
             reason=reason,
             reference=reference,
             confidence=_ESTIMATE if pooled else _CONSTRUCTION,
             alternatives=("orthogonal", "he_normal"),
-            forward_gain=1.0,
-            backward_gain=gain * math.sqrt(min(rows, columns) / rows) * slope,
+            forward_gain=kept / self._input_scale(kernel),
+            backward_gain=backward,
             centered_mean=statistics.mean if before is Carrier.CENTERED else None,
         )
+
+    def _input_scale(self, kernel: KernelRecord) -> float:
+        """The std that a kernel's gain is relative to: the input's for the first."""
+        return self.arrivals.input_std if kernel.upstream is None else 1.0
 
     def _random(self, kernel: KernelRecord) -> Choice:
         arrival = self.arrivals.at(kernel)
@@ -117,7 +130,7 @@ class _Policy:
             reference=reference,
             confidence=_VARIANCE if arrival.is_exact else _ESTIMATE,
             alternatives=("orthogonal", "glorot_uniform"),
-            forward_gain=math.sqrt(shrink),
+            forward_gain=math.sqrt(shrink) / self._input_scale(kernel),
             backward_gain=std
             * math.sqrt(kernel.fans.fan_out * self._slope_before(kernel)),
         )
@@ -187,13 +200,18 @@ def _reading_gain(carrier: Carrier, statistics: ActivationStatistics) -> float:
     return 1 / abs(statistics.slope_at_zero)
 
 
-def _slope(carrier: Carrier, statistics: ActivationStatistics) -> float:
-    """What the activation does to a gradient, rms."""
-    if carrier is Carrier.MIRRORED:
-        return abs(statistics.odd_slope)  # rms of φ′(u) + φ′(−u), nearly constant
-    if carrier is Carrier.LINEAR_POINT:
-        return abs(statistics.slope_at_zero)
-    return math.sqrt(statistics.derivative_second_moment)
+def _passed_on(
+    carrier: Carrier,
+    activation: Any,
+    statistics: ActivationStatistics,
+    std: float,
+    reading: float,
+) -> tuple[float, float]:
+    """What is kept of a signal of this std, and the rms slope for gradients."""
+    if carrier is Carrier.LINEAR_POINT:  # the only one whose signal shrinks
+        moment, slope = moments_at(activation, std)
+        return reading * math.sqrt(moment) / std, math.sqrt(slope)
+    return 1.0, math.sqrt(statistics.derivative_second_moment)
 
 
 def _told(carrier: Carrier, kernel: KernelRecord, length: int) -> tuple[str, str]:

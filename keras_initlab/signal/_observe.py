@@ -10,7 +10,7 @@ checkpoint.
 What depends on the backend is in one adapter module a backend:
 
 - `observing_step(model, train_step, recipe)` returns a train step that also measures;
-- `take(result)` splits what the train function returned from what was measured;
+- `take(result, step)` splits what the train function returned from what was measured;
 - `data_source(arguments)` returns what `fit` draws its batches from, or None if the
   train function was called by something else;
 - `is_end_of_data(error)` tells an epoch's ordinary end from a failure.
@@ -67,31 +67,49 @@ class TrainingObserver:
         self._adapter = _adapter()
         self._model = weakref.ref(model)
         self._subscribers: list[Subscriber] = []
-        self._fit: Any = None  # the History of the fit that is observed
+        self._fit: Any = None  # the callback list of the fit that is observed
+        self._history: Any = None  # and its History, which another fit replaces
         self._plain: Any = None
         self._observed: _Observed | None = None
         self._source: Any = None  # what this epoch's batches come from
         self._epoch: int | None = None
+        self._epoch_ends: int | None = None  # the step at which it does, if known
         self._steps = 0
 
-    def attach(self, subscriber: Subscriber) -> None:
-        """Adds a subscriber; to be called when a fit begins."""
+    def attach(self, subscriber: Subscriber, fit: Any) -> None:
+        """Adds a subscriber; to be called when a fit begins.
+
+        Args:
+            subscriber: who wants to observe.
+            fit: an object that tells this fit from others: its callback list.
+        """
         model: Any = self._model()
-        if self._fit is not model.history:
+        self._source = self._epoch = None
+        if self._fit is not fit or self._history is not model.history:
             self.stop()  # a fit that failed may have left its subscribers
-            self._fit = model.history
+            self._fit, self._history = fit, model.history
             self._plain = model.train_function
             model.train_function = self._dispatch
         if all(known is not subscriber for known in self._subscribers):
             self._subscribers = [*self._subscribers, subscriber]
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Notes that an epoch begins; every subscriber of the fit says so."""
+    def begin_epoch(self, epoch: int, steps: int | None) -> None:
+        """Notes that an epoch begins; every subscriber of the fit says so.
+
+        Args:
+            epoch: its number.
+            steps: how many train steps it has, if known.
+        """
         if epoch == self._epoch:
             return
-        if self._epoch is None and epoch == 0:  # not a fit with `initial_epoch`
+        if self._epoch is None and epoch == 0:
             self._steps = 0
+        elif self._epoch is None and self._steps == 0:
+            self._steps = epoch * (
+                steps or 0
+            )  # `initial_epoch`, seen for the first time
         self._epoch = epoch
+        self._epoch_ends = self._steps + steps if steps else None
         self._source = None
 
     def detach(self, subscriber: Subscriber) -> None:
@@ -106,13 +124,13 @@ class TrainingObserver:
         if model is not None and model.train_function == self._dispatch:
             model.train_function = self._plain
         self._subscribers = []
-        self._fit = self._plain = self._source = self._epoch = None
+        self._fit = self._history = self._plain = self._source = self._epoch = None
 
     def _dispatch(self, *arguments: Any) -> Any:
         """Stands in for the model's train function."""
         model: Any = self._model()
         plain = self._plain
-        if self._fit is not model.history:  # another fit, without callbacks of ours
+        if self._history is not model.history:  # another fit, without callbacks of ours
             self.stop()
             return plain(*arguments)
         source = self._adapter.data_source(arguments)
@@ -120,7 +138,10 @@ class TrainingObserver:
         if source is None or not (is_first or source is self._source):
             return plain(*arguments)  # `train_on_batch` from within a callback
         self._source = source
-        group = range(self._steps, self._steps + model.steps_per_execution)
+        end = self._steps + model.steps_per_execution
+        if self._epoch_ends is not None:  # the last execution may have fewer steps
+            end = max(self._steps + 1, min(end, self._epoch_ends))
+        group = range(self._steps, end)
         observers = [
             subscriber
             for subscriber in self._subscribers
@@ -146,7 +167,7 @@ class TrainingObserver:
         # PyTorch looks the train step up at every call, the others when they compile.
         with replaced(model, "train_step", observed.train_step):
             result = observed.train_function(*arguments)
-        return self._adapter.take(result)
+        return self._adapter.take(result, observed.train_step)
 
     def _compiled(self, model: Any) -> _Observed:
         """The observing train function, compiled anew only if something changed."""
@@ -155,7 +176,7 @@ class TrainingObserver:
         recipe = Recipe()
         for subscriber in self._subscribers:
             recipe = recipe.joined(subscriber.recipe)
-        basis = (self._plain, recipe, [id(v) for v in model.trainable_variables])
+        basis = (self._plain, recipe)
         if self._observed is None or self._observed.basis != basis:
             step = self._adapter.observing_step(model, model.train_step, recipe)
             try:

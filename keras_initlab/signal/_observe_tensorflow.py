@@ -25,17 +25,21 @@ def observing_step(
         capture = _Capture(model, recipe)
         with capture.running():
             logs = train_step(data)
+        variables[:] = model.trainable_variables
         return {**logs, _KEY: capture.results()}
 
+    variables: list[Any] = []
+    vars(step)["variables"] = variables  # as of the last trace
     return step
 
 
-def take(result: Any) -> tuple[Any, Measured]:
+def take(result: Any, step: Any) -> tuple[Any, Measured]:
     """Splits the trainer's logs from what was measured."""
     logs = dict(result)
     results = logs.pop(_KEY)
     norms = results.get("gradient_norms")
     return logs, Measured(
+        variables=tuple(step.variables),
         gradient_norms=None if norms is None else np.asarray(norms),
         units={int(key): np.asarray(v) for key, v in results["units"].items()},
     )
@@ -69,7 +73,7 @@ class _Capture:
         reduce = {id(operation): how for operation, how in self.recipe.reductions}
 
         def on_return(operation: Any, output: Any) -> None:
-            if not self._is_readable(output):
+            if not hasattr(output, "shape") or not self._is_readable(output):
                 return
             vector = reduce[id(operation)](output)
             known = self.units.get(id(operation))

@@ -35,13 +35,16 @@ class Measured:
     """What one observed train step measured.
 
     Attributes:
-        gradient_norms: L2 norm of each trainable variable's gradient, in the order of
-            `model.trainable_variables`: unscaled, before accumulation and clipping. 0
-            for a variable that the loss does not depend on, NaN for one whose gradient
-            reached no optimizer within reach. None if not in the recipe.
+        variables: the variables that the step trains, in the order of
+            `model.trainable_variables` when it was compiled.
+        gradient_norms: L2 norm of each of their gradients: unscaled, before
+            accumulation and clipping. 0 for a variable that the loss does not depend
+            on, NaN for one whose gradient reached no optimizer within reach. None if
+            not in the recipe.
         units: the vector `(units,)` of each operation in the recipe, by its identity;
             one that did not run, or ran inside a loop, is missing.
     """
 
+    variables: tuple[Any, ...] = ()
     gradient_norms: np.ndarray | None = None
     units: dict[int, np.ndarray] = field(default_factory=dict)
