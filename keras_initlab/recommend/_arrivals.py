@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .._activations import ActivationStatistics, activation_statistics
+from .._activations import ActivationStatistics, activation_statistics, moments_at
 from ..inspection import Effect, Inspection, KernelRecord, Link, Merge
 
 _AVERAGING = ("attention output", "recurrent", "recurrent input")
@@ -24,16 +25,17 @@ class Arrival:
 class Arrivals:
     """Follows the mean square of the signal through a model.
 
-    Every kernel is taken to give pre-activations of unit variance; what comes after
-    it, up to the next kernel, decides what that one reads.
+    Every kernel is taken to give pre-activations of unit variance, or of the std it is
+    known to give; what comes after it, up to the next kernel, decides what that reads.
     """
 
-    def __init__(self, inspection: Inspection, input_std: float):
-        self._kernels = inspection.kernels
+    def __init__(
+        self, inspection: Inspection, input_std: float, stds: Mapping[int, float]
+    ):
         self.input_std = input_std
+        self._stds = stds  # filled in as the kernels are decided, sources first
+        self._kernels = inspection.kernels
         self._merged: dict[int, Arrival] = {}
-        for merge in inspection.merges:  # sources first
-            self._merged[id(merge)] = self._at_merge(merge)
 
     def at(self, kernel: KernelRecord) -> Arrival:
         """Returns what a kernel reads, the mean over its inputs."""
@@ -53,11 +55,13 @@ class Arrivals:
             if passage.effect is Effect.NORMALIZATION:
                 moment, is_exact = 1.0, True
             elif passage.effect is Effect.ACTIVATION:
-                statistics = statistics_or_none(passage.activation)
-                # Known for standard normal input, which a sum or a recurrence is not.
-                is_normal = isinstance(link.source, int) and math.isclose(moment, 1.0)
-                is_exact = is_exact and is_normal and statistics is not None
-                moment *= statistics.second_moment if statistics else 1.0
+                known = statistics_or_none(passage.activation)
+                # A kernel's output is normal, which a sum or an input need not be.
+                is_exact &= isinstance(link.source, int) and known is not None
+                if known is not None and math.isclose(moment, 1.0):
+                    moment = known.second_moment
+                elif known is not None:
+                    moment, _ = moments_at(passage.activation, math.sqrt(moment))
             elif passage.effect in _APPROXIMATE:
                 is_exact = False
         return Arrival(moment, is_exact)
@@ -66,11 +70,13 @@ class Arrivals:
         if source is None:
             return Arrival(self.input_std**2, is_exact=True)
         if isinstance(source, Merge):
+            if id(source) not in self._merged:
+                self._merged[id(source)] = self._at_merge(source)
             return self._merged[id(source)]
         kernel = self._kernels[source]
         shrink = 1 if kernel.normalization else max(1, kernel.branches)
         is_exact = kernel.trainable and kernel.role not in _AVERAGING
-        return Arrival(1 / shrink, is_exact)
+        return Arrival(self._stds.get(source, 1.0) ** 2 / shrink, is_exact)
 
     def _at_merge(self, merge: Merge) -> Arrival:
         arrivals = [self._on_link(link) for link in merge.links]

@@ -42,8 +42,9 @@ class _Policy:
         self.inspection = inspection
         self.carriers = carriers(inspection)
         self.lengths = stretch_lengths(inspection, self.carriers)
-        self.arrivals = Arrivals(inspection, input_std)
-        self.stds: dict[int, float] = {}  # of the pre-activations within stretches
+        # The std of pre-activations, where it is not 1: where the signal shrinks.
+        self.stds: dict[int, float] = {}
+        self.arrivals = Arrivals(inspection, input_std, self.stds)
 
     def choice(self, kernel: KernelRecord) -> Choice:
         if not kernel.trainable:
@@ -98,8 +99,9 @@ class _Policy:
             )
         self.stds[kernel.position] = std * kept
         backward = gain * math.sqrt(min(rows, columns) / rows) * slope
-        if is_pair_out:  # its two units share one gradient, each takes its slope of it
+        if is_pair_out:  # the gradients of a pair add up, each is its slope's share
             mirrored = activation_statistics(kernel.activation)
+            backward *= abs(mirrored.odd_slope)
             backward /= math.sqrt(mirrored.derivative_second_moment)
         return Choice(
             initializer=initializer,
@@ -107,14 +109,16 @@ class _Policy:
             reference=reference,
             confidence=_ESTIMATE if pooled else _CONSTRUCTION,
             alternatives=("orthogonal", "he_normal"),
-            forward_gain=kept / self._input_scale(kernel),
+            forward_gain=std * kept / self._input_scale(kernel),
             backward_gain=backward,
             centered_mean=statistics.mean if before is Carrier.CENTERED else None,
         )
 
     def _input_scale(self, kernel: KernelRecord) -> float:
         """The std that a kernel's gain is relative to: the input's for the first."""
-        return self.arrivals.input_std if kernel.upstream is None else 1.0
+        if kernel.upstream is None:
+            return self.arrivals.input_std
+        return self.stds.get(kernel.upstream, 1.0)
 
     def _random(self, kernel: KernelRecord) -> Choice:
         arrival = self.arrivals.at(kernel)
