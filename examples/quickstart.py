@@ -137,9 +137,9 @@ def summary(runs: list[Run]) -> Table:
     for name in (
         "test\naccuracy",
         "test\nloss",
-        "gradient norm\nfirst layer",
-        "gradient norm\nlast layer",
-        "dead units\nlast epoch",
+        "gradient,\nfirst layer",
+        "gradient,\nlast layer",
+        "dead\nunits",
     ):
         table.add_column(name, justify="right", no_wrap=True)
     for run in runs:

@@ -499,7 +499,7 @@ RECTIFIERS = {
     "capped layer": (layers.ReLU(max_value=1), True),
     "wrapped": (layers.Activation("relu"), True),
     "squared": (lambda x: ops.relu(x) ** 2, True),
-    "unbuilt prelu": (layers.PReLU(), True),
+    "unbuilt prelu": (layers.PReLU(), False),
     "leaky": ("leaky_relu", False),
     "leaky layer": (layers.ReLU(negative_slope=0.1), False),
     "gelu": ("gelu", False),

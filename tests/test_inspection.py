@@ -661,11 +661,12 @@ def test_applications(name, kernels, branches, shortcuts):
 
 @pytest.mark.slow
 def test_the_time_per_layer_hardly_grows_with_the_number_of_layers():
-    def hundred():  # Keras's own recursion ends near 1,000 layers in one model
-        return sequential(Input((2,)), *[layers.Dense(2) for _ in range(100)])
+    def hundred(name):  # Keras's own recursion ends near 1,000 layers in one model
+        stack = [layers.Dense(2) for _ in range(100)]
+        return sequential(Input((2,)), *stack, name=name)
 
-    short_model = hundred()
-    long_model = sequential(Input((2,)), *[hundred() for _ in range(10)])
+    short_model = hundred("short")
+    long_model = sequential(Input((2,)), *[hundred(f"part{i}") for i in range(10)])
     assert len(inspect(long_model).kernels) == 10 * len(inspect(short_model).kernels)
     rounds = [(_seconds(short_model), _seconds(long_model)) for _ in range(5)]
     short_time, long_time = (min(times) for times in zip(*rounds, strict=True))

@@ -33,7 +33,7 @@ def test_a_short_run_shows_everything(quickstart, tmp_path, capsys):
     assert recommended > default + 0.1
     assert figure.stat().st_size > 20_000
     output = capsys.readouterr().out
-    for word in ("MirroredOrthogonal", "grad_norm", "dead units", "After training"):
+    for word in ("MirroredOrthogonal", "grad_norm", "first layer", "After training"):
         assert word in output
 
 
