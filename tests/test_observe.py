@@ -295,16 +295,6 @@ class Failing(layers.Layer):
         return x
 
 
-class FailingBatches(keras.utils.PyDataset):
-    def __len__(self):
-        return STEPS
-
-    def __getitem__(self, index):
-        if index == 2:
-            fail()
-        return inputs()[:BATCH], targets()[:BATCH]
-
-
 def failing_generator():
     yield inputs()[:BATCH], targets()[:BATCH]
     yield inputs()[:BATCH], targets()[:BATCH]
@@ -356,7 +346,6 @@ FAILURES = {
     "Ctrl-C at epoch end": (by_callback("on_epoch_end", KeyboardInterrupt, 0), "eager"),
     "train step": (by_layer(InterruptionError, 2), "eager"),
     "Ctrl-C in a train step": (by_layer(KeyboardInterrupt, 2), "eager"),
-    "PyDataset": (by_data(FailingBatches), "eager"),
     "generator": (by_data(failing_generator), "eager"),
 }
 
