@@ -174,9 +174,9 @@ def fans(layer: keras.Layer) -> dict[str, Fans]:
     }
 
 
-def keras_fan_in(shape: Sequence[int]) -> int:
-    """Returns the fan_in that Keras's own initializers compute from a shape."""
-    return math.prod(shape[:-1])
+def keras_fans(shape: Sequence[int]) -> Fans:
+    """Returns the fans that Keras's own initializers compute from a shape."""
+    return _layout_of_rank(len(shape)).fans(shape)
 
 
 def _axes_by_name(layer: keras.Layer) -> Mapping[str, KernelAxes]:

@@ -41,7 +41,7 @@ def inspect(model: keras.Model) -> Inspection:
         raise NoKernelsError(
             message(
                 "`model` must have at least one kernel.",
-                f"model={model.name!r}, {len(calls)} layers without kernels",
+                f"model={model.name!r}, whose layers hold none (calls: {len(calls)})",
             )
         )
     return Inspection(model.name, records, tuple(reader.merges))

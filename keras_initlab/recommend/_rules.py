@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import keras
 
 from .._errors import check_count, message
+from .._fans import keras_fans
 from ..initializers import AdaptiveHe, LayerSequential, SpectralNorm, WidthAware
 from ..inspection import Inspection, KernelRecord
 from ._choice import FROZEN, Choice
@@ -204,9 +206,14 @@ def _units(axes: Sequence[int], kernel: KernelRecord) -> int:
 
 
 def _scaling(scale: float, mode: str) -> Callable[[KernelRecord], Any]:
-    return lambda kernel: keras.initializers.VarianceScaling(
-        scale, mode, "untruncated_normal"
-    )
+    def make(kernel: KernelRecord) -> Any:
+        if kernel.fans == keras_fans(kernel.shape):
+            return keras.initializers.VarianceScaling(scale, mode, "untruncated_normal")
+        fan_in, fan_out = kernel.fans  # Keras would take others from the shape
+        fan = fan_in if mode == "fan_in" else (fan_in + fan_out) / 2
+        return keras.initializers.RandomNormal(stddev=math.sqrt(scale / fan))
+
+    return make
 
 
 _MAKERS: dict[str, Callable[[KernelRecord], Any]] = {

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from .._activations import ActivationStatistics, activation_statistics, moments_at
-from .._fans import keras_fan_in
+from .._fans import keras_fans
 from ..initializers import DeltaOrthogonal, MirroredOrthogonal, Orthogonal
 from ..inspection import Effect, Inspection, KernelRecord, Link, Merge, activation_name
 from ._arrivals import Arrival, Arrivals, statistics_or_none
@@ -143,9 +143,10 @@ class _Policy:
         self, kernel: KernelRecord, arrival: Arrival, branches: int
     ) -> tuple[str, str]:
         scale = _tidy(1 / arrival.moment)
+        keras_fan_in = keras_fans(kernel.shape).fan_in
         fan = ""
-        if kernel.fans.fan_in != keras_fan_in(kernel.shape):
-            fan = f"; Keras counts fan_in {keras_fan_in(kernel.shape)} for this shape"
+        if kernel.fans.fan_in != keras_fan_in:
+            fan = f"; Keras counts fan_in {keras_fan_in} for this shape"
         if branches:
             return (
                 f"closes 1 of {branches} residual branches: variance "
@@ -255,7 +256,7 @@ def _reads(kernel: KernelRecord) -> str:
 
 
 def _variance_scaling(kernel: KernelRecord, scale: float) -> Any:
-    if kernel.fans.fan_in != keras_fan_in(kernel.shape):
+    if kernel.fans.fan_in != keras_fans(kernel.shape).fan_in:
         return keras.initializers.RandomNormal(
             stddev=math.sqrt(scale / max(1.0, kernel.fans.fan_in))
         )
