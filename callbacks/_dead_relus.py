@@ -31,7 +31,8 @@ class DeadReLULogger(ObservingCallback):
     ReLU6): as an `activation=`, an `Activation` or `ReLU` layer, or `keras.ops.relu`
     in a Functional model. Units lie on the last axis, or on the layer's channel axis
     if it has a `data_format`. Layers inside recurrent ones run in a loop and are not
-    watched.
+    watched. A unit that is NaN is not dead, unless TensorFlow fused its ReLU into an
+    operation that turns NaN into 0.
 
     Keras's logs get `dead_relu_fraction`, the dead share of all watched units. Logs
     given in `log_to` get it once an epoch, and `dead_relu_fraction/<layer path>`.

@@ -72,6 +72,7 @@ class GradientNormLogger(ObservingCallback):
         self._norms: list[np.ndarray] = []
         self._variables: list[str] = []
         self._owner: dict[str, list[int]] = {}
+        self._named: list[int] = []
         self._epoch_start = 0
 
     def prepare(self, model: Any) -> Recipe:
@@ -93,6 +94,7 @@ class GradientNormLogger(ObservingCallback):
         if self._norms and paths != self._variables:
             self.reset()  # layers were frozen or thawed between two fits
         self._variables = paths
+        self._named = [id(variable) for variable in variables]
         self._owner = {path: found[path][1] for path in chosen}
 
     def begin_epoch(self, epoch: int) -> None:
@@ -103,7 +105,7 @@ class GradientNormLogger(ObservingCallback):
         """Keeps and logs the norms of a step."""
         norms = measured.gradient_norms
         assert norms is not None
-        if variable_paths(self._seen_model, measured.variables) != self._variables:
+        if self._named != [id(variable) for variable in measured.variables]:
             self._name(self._seen_model, measured.variables)
         self._steps.append(step)
         self._epochs.append(epoch)

@@ -58,6 +58,14 @@ class CSVLog:
 
     def __call__(self, metrics: Mapping[str, float], step: int) -> None:
         """Writes one line."""
+        if "step" in metrics:
+            raise ValueError(
+                message(
+                    "`metrics` must leave the name 'step' to the first column.",
+                    f"metrics={dict(metrics)}",
+                    "Give that metric another name.",
+                )
+            )
         row: dict[str, Any] = {"step": step, **metrics}
         if self._columns is None:
             self._columns = list(row)

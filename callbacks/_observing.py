@@ -120,7 +120,8 @@ def select(
     """
     if layers is None:
         return found
-    asked = [layers] if isinstance(layers, str) else list(layers)
+    is_one = isinstance(layers, str) or not isinstance(layers, Iterable)
+    asked = [layers] if is_one else list(layers)
     chosen: dict[str, Any] = {}
     unknown: list[Any] = []
     for one in asked:

@@ -225,3 +225,8 @@ def test_the_source_folder_is_not_importable_by_its_plain_name(statement):
     assert last.startswith("ImportError: ")
     assert "`keras_initlab.callbacks`" in last
     assert "Received: an import as 'callbacks'" in last
+
+
+def test_a_metric_named_step_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"Received: metrics=\{'step': 1.0\}"):
+        CSVLog(tmp_path / "x.csv")({"step": 1.0}, 0)

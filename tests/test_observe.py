@@ -3,6 +3,8 @@ import copy
 import functools
 import gc
 import pickle
+import subprocess
+import sys
 import weakref
 
 import keras
@@ -682,3 +684,24 @@ def test_two_models_observed_at_once():
     fit(compiled(), [*outer_callbacks, nested])
     assert inner_callbacks[0].history["step"].tolist() == list(range(STEPS))
     assert outer_callbacks[0].history["step"].tolist() == list(range(2 * STEPS))
+
+
+def test_several_replicas_are_refused():
+    """In a process of its own: the devices must be split before TensorFlow starts."""
+    code = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+import keras
+from keras_initlab.callbacks import GradientNormLogger
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+model.fit(tf.ones((4, 2)), tf.ones((4, 1)), verbose=0, callbacks=[GradientNormLogger()])
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert "RuntimeError: Training is observed on one replica" in result.stderr
+    assert "2 replicas" in result.stderr

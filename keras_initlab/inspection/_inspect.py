@@ -41,7 +41,8 @@ def inspect(model: keras.Model) -> Inspection:
         raise NoKernelsError(
             message(
                 "`model` must have at least one kernel.",
-                f"model={model.name!r}, whose layers hold none (calls: {len(calls)})",
+                f"model={model.name!r}, {len(calls)} layer"
+                f"{'s' if len(calls) != 1 else ''} without kernels",
             )
         )
     return Inspection(model.name, records, tuple(reader.merges))

@@ -9,6 +9,7 @@ checkpoint.
 
 What depends on the backend is in one adapter module a backend:
 
+- `check(model)` raises if the model trains in a way whose figures would be wrong;
 - `observing_step(model, train_step, recipe)` returns a train step that also measures;
 - `take(result, step)` splits what the train function returned from what was measured;
 - `data_source(arguments)` returns what `fit` draws its batches from, or None if the
@@ -84,6 +85,7 @@ class TrainingObserver:
             fit: an object that tells this fit from others: its callback list.
         """
         model: Any = self._model()
+        self._adapter.check(model)
         self._source = self._epoch = None
         if self._fit is not fit or self._history is not model.history:
             self.stop()  # a fit that failed may have left its subscribers

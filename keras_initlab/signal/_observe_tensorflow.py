@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .._errors import message
 from ._recipe import Measured, Recipe
 from ._record import recording, replaced
 
@@ -31,6 +32,19 @@ def observing_step(
     variables: list[Any] = []
     vars(step)["variables"] = variables  # as of the last trace
     return step
+
+
+def check(model: Any) -> None:
+    """Raises if the model trains in a way whose figures would be wrong."""
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1:  # each replica's gradient would be measured, not their sum
+        raise RuntimeError(
+            message(
+                "Training is observed on one replica.",
+                f"model={model.name!r}, which trains on {replicas} replicas",
+                "Leave the callbacks out, or train on one device.",
+            )
+        )
 
 
 def take(result: Any, step: Any) -> tuple[Any, Measured]:
