@@ -368,7 +368,14 @@ def interrupt(how, model, observers):
     assert "on purpose" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", FAILURES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # A producer thread that fails ends at no fixed step on a loaded machine.
+        pytest.param(name, marks=[pytest.mark.slow] if name == "generator" else [])
+        for name in FAILURES
+    ],
+)
 def test_after_a_failure_nothing_is_left(name):
     how, mode = FAILURES[name]
     model, twin = fragile(mode), fragile(mode)
