@@ -345,7 +345,7 @@ def _prelu(layer: keras.layers.PReLU) -> Callable[[Any], Any]:
 def _double_precision() -> Any:
     """A context in which JAX keeps float64; the other backends always do."""
     if keras.backend.backend() == "jax":
-        import jax
+        import jax  # pyright: ignore[reportMissingImports]
 
         return jax.enable_x64(True)
     return contextlib.nullcontext()
