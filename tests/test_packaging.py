@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Nothing here depends on the backend: once is enough.
+pytestmark = pytest.mark.tensorflow
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 

@@ -7,6 +7,9 @@ from matplotlib.figure import Figure
 
 from keras_initlab import plots
 
+# Nothing here depends on the backend: once is enough.
+pytestmark = pytest.mark.tensorflow
+
 
 class Logger:
     def __init__(self, first, last, dead):
