@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 
 class UnbuiltModelError(ValueError):
     """The model has no weights yet, so there is nothing to look at."""
@@ -29,6 +31,10 @@ class StructureChangedError(RuntimeError):
 
 class NotPointwiseError(ValueError):
     """The activation mixes units, so a single unit has no statistics."""
+
+
+class UnknownLayerWarning(UserWarning):
+    """A kernel's fans are only what Keras makes of its shape."""
 
 
 def message(rule: str, received: str, cure: str = "") -> str:
@@ -62,6 +68,19 @@ def check_non_negative(name: str, value: Any, usual: float) -> float:
     return float(value)
 
 
+def check_finite(name: str, value: Any, usual: float) -> float:
+    """Returns `value` as a float, or raises if it is no finite number."""
+    if isinstance(value, bool) or not _is_real(value):
+        raise ValueError(
+            message(
+                f"`{name}` must be a finite number.",
+                f"{name}={value!r}",
+                f"The usual value is {usual}.",
+            )
+        )
+    return float(value)
+
+
 def check_count(name: str, value: Any, usual: int, least: int = 1) -> int:
     """Returns `value` as an int, or raises if it is not a whole number >= `least`."""
     is_whole = _is_real(value) and not isinstance(value, bool) and value == value // 1
@@ -74,6 +93,15 @@ def check_count(name: str, value: Any, usual: int, least: int = 1) -> int:
             )
         )
     return int(value)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Returns `value`, or raises if it is neither True nor False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(
+            message(f"`{name}` must be True or False.", f"{name}={value!r}")
+        )
+    return bool(value)
 
 
 def check_choice(name: str, value: Any, allowed: Iterable[str]) -> str:

@@ -11,7 +11,13 @@ import keras_initlab
 import keras_initlab.callbacks
 
 NEEDS_TENSORFLOW = ("keras_initlab.callbacks", "_observe_tensorflow")
-NEEDS_NO_EXAMPLE = {"Fans", "ActivationStatistics", "WidthsRecommendation", "Applied"}
+NEEDS_NO_EXAMPLE = {
+    "ActivationStatistics",
+    "Applied",
+    "Fans",
+    "KernelAxes",
+    "WidthsRecommendation",
+}
 
 
 def modules():

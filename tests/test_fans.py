@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 from keras_initlab import UnbuiltModelError, fans
-from keras_initlab._fans import read_axes
+from keras_initlab._axes import read_axes
 
 
 class Fallback(layers.Layer):
@@ -227,6 +227,7 @@ SEVERAL_KERNELS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::keras_initlab.UnknownLayerWarning")
 @pytest.mark.parametrize(
     ("layer", "input_shape", "expected"), SINGLE_KERNELS.values(), ids=SINGLE_KERNELS
 )
@@ -235,6 +236,7 @@ def test_fans_of_one_kernel(layer, input_shape, expected):
     assert [tuple(fan) for fan in found.values()] == [expected]
 
 
+@pytest.mark.filterwarnings("ignore::keras_initlab.UnknownLayerWarning")
 @pytest.mark.parametrize(
     ("layer", "input_shapes", "expected"),
     SEVERAL_KERNELS.values(),

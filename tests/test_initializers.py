@@ -854,7 +854,9 @@ def test_saved_models_load(tmp_path):
 
 
 def test_repr_shows_the_arguments():
-    assert repr(Orthogonal(gates=4, seed=3)) == "Orthogonal(gain=1.0, gates=4, seed=3)"
+    assert repr(Orthogonal(gates=4, seed=3)) == (
+        "Orthogonal(gain=1.0, gates=4, per_head=False, seed=3)"
+    )
     leaky = AdaptiveHe(activation=layers.LeakyReLU(), seed=3)
     assert "activation=LeakyReLU, " in repr(leaky)
     assert "activation='relu', " in repr(AdaptiveHe())
@@ -926,7 +928,7 @@ ARGUMENTS = {
     "gates, half": (lambda: Orthogonal(gates=2.5), "gates=2.5"),
     "gates that do not divide": (
         lambda: Orthogonal(gates=4)((32, 10)),
-        r"divide into `gates`\. Received: shape=\(32, 10\), gates=4",
+        r"divide into its gates .*: shape=\(32, 10\), gates=4",
     ),
     "vector": (lambda: Orthogonal()((5,)), r"`Orthogonal` needs .*: shape=\(5,\)"),
     "vector, delta": (

@@ -9,28 +9,94 @@ import keras
 from keras import ops
 
 from .. import _seeds
-from .._fans import KernelAxes, read_axes
+from .._axes import KernelAxes, read_axes
+from .._errors import message
+from .._placement import Placement, placement
 
 PACKAGE = "keras_initlab"
 
 
-class LayoutInitializer(keras.initializers.VarianceScaling):
-    """Base of the initializers that ask which axes of a kernel are inputs.
+class SeededInitializer(keras.initializers.Initializer):
+    """Base of the initializers that draw.
 
     Args:
         seed: an int (the same values at every call with one shape), a
             `keras.random.SeedGenerator` (new values at every call), or None for a
-            random int kept for the initializer's life.
-        input_axes: the axes of the kernel whose product is fan_in. None for Keras's
-            layout, `(inputs, outputs)` or `(*window, inputs, outputs)`.
+            random int kept for the initializer's life. Within one layer that holds
+            several kernels (attention, both directions of a recurrent layer) each
+            kernel gets a seed of its own, derived from this one.
+    """
+
+    seed: Any
+
+    def _stream(self) -> Any:
+        """The seed for one draw at the place that is being drawn for."""
+        place = placement()
+        if place is None or place.is_first:
+            return self.seed
+        if isinstance(self.seed, int):
+            return _seeds.derive(self.seed, *place.position)
+        return self._generator_at(place)
+
+    def _streams(self, count: int) -> list[Any]:
+        """Seeds for `count` independent draws within one call."""
+        seed = self._stream()
+        if isinstance(seed, int):
+            return [_seeds.derive(seed, draw) for draw in range(count)]
+        return [seed] * count  # a generator advances by itself
+
+    def _generator_at(self, place: Placement) -> Any:
+        # Copies of one generator (attention rebuilds its initializers from their
+        # config) all start at the same state.
+        generators = self.__dict__.setdefault("_generators", {})
+        if place.position not in generators:
+            start = self.seed.get_config()["seed"] or 0
+            generators[place.position] = keras.random.SeedGenerator(
+                _seeds.derive(start, *place.position)
+            )
+        return generators[place.position]
+
+    @staticmethod
+    def _dtypes(dtype: Any) -> tuple[str, str]:
+        """The dtype to draw in, at least float32, and the one that is asked for."""
+        dtype = keras.utils.standardize_dtype(dtype or keras.config.floatx())
+        return (dtype if dtype == "float64" else "float32"), dtype
+
+    def _normal(self, shape: Sequence[int], dtype: str, std: float = 1.0) -> Any:
+        return keras.random.normal(shape, stddev=std, dtype=dtype, seed=self._stream())
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(
+            f"{name}={value['class_name'] if isinstance(value, dict) else repr(value)}"
+            for name, value in self.get_config().items()
+            if value is not None
+        )
+        return f"{type(self).__name__}({arguments})"
+
+
+class LayoutInitializer(SeededInitializer, keras.initializers.VarianceScaling):
+    """Base of the initializers that ask which axes of a kernel are inputs.
+
+    In a layer that builds itself, the layer says what the axes of its kernel mean,
+    how many gates or groups lie side by side and which stride divides the window.
+    That holds for Keras's layers and for those known by `register_fans`. Where the
+    initializer is called on a shape alone, or Keras delays the draw (in a layer
+    without `build` that creates others), the two arguments below say it, or else
+    Keras's layout is assumed.
+
+    Args:
+        seed: see `SeededInitializer`.
+        input_axes: the axes of the kernel whose product is fan_in. None for the
+            layer's layout, or else Keras's, `(inputs, outputs)` or
+            `(*window, inputs, outputs)`.
         output_axes: the axes whose product is fan_out. An axis named on both sides is
             a convolution's window, one named on neither a batch axis: each of its
             indices gets a kernel of its own.
     """
 
-    # `EinsumDense`, and so `MultiHeadAttention`, tells the axes of its kernel only to
-    # subclasses of `VarianceScaling`. That is all this base is for: the scale, mode
-    # and distribution it brings are not used unless a subclass says so.
+    # `EinsumDense` asks only subclasses of `VarianceScaling` for the arguments above.
+    # That is all this base is for: the scale, mode and distribution it brings are not
+    # used unless a subclass says so.
 
     def __init__(
         self,
@@ -39,30 +105,29 @@ class LayoutInitializer(keras.initializers.VarianceScaling):
         output_axes: Sequence[int] | None = None,
     ):
         super().__init__(seed=seed)
-        self.input_axes = None if input_axes is None else tuple(input_axes)
-        self.output_axes = None if output_axes is None else tuple(output_axes)
+        self.input_axes = _axes("input_axes", input_axes)
+        self.output_axes = _axes("output_axes", output_axes)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         """Returns a kernel of this shape, drawn in at least float32."""
         shape = tuple(shape)
-        dtype = keras.utils.standardize_dtype(dtype or keras.config.floatx())
-        working = dtype if dtype == "float64" else "float32"
-        axes = read_axes(len(shape), self.input_axes, self.output_axes)
+        working, dtype = self._dtypes(dtype)
+        axes = self._axes_for(len(shape))
         if 0 in shape:
             return ops.zeros(shape, dtype)
         return ops.cast(self._draw(shape, axes, working), dtype)
 
+    def _axes_for(self, rank: int) -> KernelAxes:
+        given = read_axes(rank, self.input_axes, self.output_axes)
+        place = placement()
+        if place is None or place.axes is None:
+            return given
+        # An `EinsumDense` hands over axes that count its batch labels as outputs.
+        is_einsum = isinstance(place.layer, keras.layers.EinsumDense)
+        return place.axes if self.input_axes is None or is_einsum else given
+
     def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not draw anything.")
-
-    def _normal(self, shape: Sequence[int], dtype: str, std: float = 1.0) -> Any:
-        return keras.random.normal(shape, stddev=std, dtype=dtype, seed=self.seed)
-
-    def _streams(self, count: int) -> list[Any]:
-        """Seeds for `count` independent draws within one call."""
-        if isinstance(self.seed, int):
-            return [_seeds.derive(self.seed, draw) for draw in range(count)]
-        return [self.seed] * count  # a generator advances by itself
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal initializer."""
@@ -72,10 +137,15 @@ class LayoutInitializer(keras.initializers.VarianceScaling):
             "output_axes": self.output_axes,
         }
 
-    def __repr__(self) -> str:
-        arguments = ", ".join(
-            f"{name}={value['class_name'] if isinstance(value, dict) else repr(value)}"
-            for name, value in self.get_config().items()
-            if value is not None
-        )
-        return f"{type(self).__name__}({arguments})"
+
+def _axes(name: str, axes: Any) -> tuple[int, ...] | None:
+    if axes is None:
+        return None
+    try:
+        return tuple(int(axis.__index__()) for axis in axes)
+    except (TypeError, AttributeError):
+        raise ValueError(
+            message(
+                f"`{name}` must be a sequence of whole numbers.", f"{name}={axes!r}"
+            )
+        ) from None

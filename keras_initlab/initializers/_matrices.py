@@ -7,8 +7,8 @@ from typing import Any
 
 from keras import ops
 
+from .._axes import KernelAxes
 from .._errors import message
-from .._fans import KernelAxes
 
 
 def matrix_shape(shape: tuple[int, ...], axes: KernelAxes) -> tuple[int, int, int]:
@@ -19,6 +19,12 @@ def matrix_shape(shape: tuple[int, ...], axes: KernelAxes) -> tuple[int, int, in
         math.prod(shape[axis] for axis in rows),
         math.prod(shape[axis] for axis in columns),
     )
+
+
+def tap_shape(shape: tuple[int, ...], axes: KernelAxes) -> tuple[int, int, int]:
+    """The shape `(batch, inputs, outputs)` of one tap of the window."""
+    one_tap = tuple(1 if i in axes.window else n for i, n in enumerate(shape))
+    return matrix_shape(one_tap, axes)
 
 
 def to_kernel(matrices: Any, shape: tuple[int, ...], axes: KernelAxes) -> Any:

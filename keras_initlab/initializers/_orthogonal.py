@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 from keras import ops
 
-from .._errors import check_count, check_positive, message
-from .._fans import KernelAxes
+from .._axes import KernelAxes
+from .._errors import check_count, check_flag, check_positive, message
 from ._base import PACKAGE, LayoutInitializer
 from ._matrices import (
     at_window_center,
@@ -18,31 +19,63 @@ from ._matrices import (
     oriented,
     orthonormal,
     tall,
+    tap_shape,
     to_kernel,
 )
 
 
+class _OrthogonalBlocks(LayoutInitializer):
+    """Base of the kernels whose gates and groups are orthogonal each."""
+
+    def _side_by_side(
+        self,
+        matrix: tuple[int, int, int],
+        axes: KernelAxes,
+        shape: tuple[int, ...],
+        dtype: str,
+    ) -> Any:
+        """Random orthogonal blocks, laid out as a stack `(batch, rows, columns)`."""
+        batch, rows, columns = matrix
+        count = axes.blocks
+        if columns % count:
+            raise ValueError(
+                message(
+                    "The outputs of the kernel must divide into its gates and groups.",
+                    f"shape={shape}, gates={axes.gates}, groups={axes.groups}",
+                )
+            )
+        block = columns // count
+        normal = self._normal((batch, count, *tall(rows, block)), dtype)
+        blocks = oriented(orthonormal(normal), rows, block)
+        return ops.reshape(ops.transpose(blocks, (0, 2, 1, 3)), matrix)
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
-class Orthogonal(LayoutInitializer):
+class Orthogonal(_OrthogonalBlocks):
     """Kernels whose matrix from inputs to outputs is orthogonal, times a gain.
 
-    Every batch index and every gate gets a matrix of its own, uniformly distributed:
+    Every batch index, gate and group gets a matrix of its own, uniformly distributed:
     orthonormal columns where it has at least as many rows as columns, orthonormal rows
     otherwise. Rows are what one output unit sums over (window and inputs). Differs
     from Keras's class of that name where the kernel is no plain matrix: attention,
-    depthwise, transposed and recurrent kernels come out orthogonal here.
+    depthwise, transposed, grouped and recurrent kernels come out orthogonal here.
 
     Args:
         gain: factor on all singular values, positive.
         gates: how many matrices lie side by side on the last output axis: 4 for an
-            LSTM's recurrent kernel, 3 for a GRU's.
+            LSTM's kernels, 3 for a GRU's. None for what the layer says, 1 for a shape
+            alone.
         seed: see `LayoutInitializer`, as for the axes.
         input_axes: axes whose product is fan_in.
         output_axes: axes whose product is fan_out.
+        per_head: True for attention kernels `(inputs, heads, units)` and
+            `(heads, units, outputs)` of which each head is orthogonal by itself, and
+            not all heads together. Both hold where inputs = heads·units.
 
     Raises:
-        ValueError: for an argument out of range, a shape with fewer than two axes, or
-            outputs that do not divide into the gates.
+        ValueError: for an argument out of range, a shape with fewer than two axes,
+            outputs that do not divide into the gates, or `per_head` for a kernel
+            without an axis of heads.
 
     Example:
         >>> kernel = Orthogonal(gates=4, seed=0)((32, 128))
@@ -58,43 +91,43 @@ class Orthogonal(LayoutInitializer):
     def __init__(
         self,
         gain: float = 1.0,
-        gates: int = 1,
+        gates: int | None = None,
         seed: Any = None,
         input_axes: Sequence[int] | None = None,
         output_axes: Sequence[int] | None = None,
+        per_head: bool = False,
     ):
         super().__init__(seed, input_axes, output_axes)
         self.gain = check_positive("gain", gain, usual=1.0)
-        self.gates = check_count("gates", gates, usual=1)
+        self.gates = None if gates is None else check_count("gates", gates, usual=1)
+        self.per_head = check_flag("per_head", per_head)
 
     def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
         check_matrix(type(self).__name__, shape)
-        batch, rows, columns = matrix_shape(shape, axes)
-        if columns % self.gates:
-            raise ValueError(
-                message(
-                    "The outputs of the kernel must divide into `gates`.",
-                    f"shape={shape}, gates={self.gates}",
-                )
-            )
-        block = columns // self.gates
-        normal = self._normal((batch, self.gates, *tall(rows, block)), dtype)
-        blocks = oriented(orthonormal(normal), rows, block)
-        side_by_side = ops.transpose(blocks, (0, 2, 1, 3))
-        matrices = ops.reshape(side_by_side, (batch, rows, columns))
+        if self.gates is not None:
+            axes = replace(axes, gates=self.gates)
+        if self.per_head:
+            axes = _one_head(axes, shape)
+        matrices = self._side_by_side(matrix_shape(shape, axes), axes, shape, dtype)
         return self.gain * to_kernel(matrices, shape, axes)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal initializer."""
-        return {"gain": self.gain, "gates": self.gates, **super().get_config()}
+        return {
+            "gain": self.gain,
+            "gates": self.gates,
+            "per_head": self.per_head,
+            **super().get_config(),
+        }
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class DeltaOrthogonal(LayoutInitializer):
+class DeltaOrthogonal(_OrthogonalBlocks):
     """Convolution kernels that are orthogonal at the center tap and zero elsewhere.
 
     With padding "same" such a convolution keeps the norm of its input exactly where
-    it has no more inputs than outputs: it is the orthogonal matrix at every position.
+    it has no more inputs than outputs: it is the orthogonal matrix at every position,
+    one for each group.
     A window of even size has its center at `(size − 1)//2`, where Keras puts it.
 
     Args:
@@ -140,9 +173,7 @@ class DeltaOrthogonal(LayoutInitializer):
                     "Use `Orthogonal` for a dense kernel.",
                 )
             )
-        batch, rows, columns = _tap_shape(shape, axes)
-        normal = self._normal((batch, *tall(rows, columns)), dtype)
-        tap = oriented(orthonormal(normal), rows, columns)
+        tap = self._side_by_side(tap_shape(shape, axes), axes, shape, dtype)
         return at_window_center(self.gain * tap, shape, axes)
 
     def get_config(self) -> dict[str, Any]:
@@ -150,112 +181,21 @@ class DeltaOrthogonal(LayoutInitializer):
         return {"gain": self.gain, **super().get_config()}
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class MirroredOrthogonal(LayoutInitializer):
-    """Orthogonal kernels between units in mirrored pairs.
-
-    Unit i and unit i + ⌊n/2⌋ get opposite incoming weights, so they compute φ(u) and
-    φ(−u), and the next kernel reads their difference. For ReLU, GELU, SiLU, hard SiLU
-    and softplus that difference is exactly u (for leaky ReLU (1 + slope)·u), so a
-    network of such kernels with zero biases is at initialization exactly linear and
-    orthogonal, at any depth, and becomes nonlinear as it learns. The kernel is
-    [[W, −W], [−W, W]] with W orthogonal. Kernels with a window hold it at the center
-    tap, as `DeltaOrthogonal` does.
-
-    W has orthonormal rows where it widens and orthonormal columns where it narrows, so
-    a narrowing kernel keeps the norm of what it lets through. Of an odd number of
-    units, the last stands alone: as an output it looks in a random direction, as an
-    input it starts with zero weights.
-
-    Args:
-        gain: factor on the singular values of W, positive: 1 for the activations
-            above, 1/(1 + slope) for leaky ReLU.
-        mirror_inputs: False for the first kernel of a stretch, whose inputs are no
-            pairs.
-        mirror_outputs: False for the last kernel, whose outputs are no pairs.
-        seed: see `LayoutInitializer`, as for the axes.
-        input_axes: axes whose product is fan_in.
-        output_axes: axes whose product is fan_out.
-
-    Raises:
-        ValueError: if `gain` is out of range, the shape has fewer than two axes, or
-            there are fewer than two units on a mirrored side.
-
-    Example:
-        >>> model = keras.Sequential([keras.Input((8,))])
-        >>> for first in [True] + [False] * 99:
-        ...     kernel = MirroredOrthogonal(mirror_inputs=not first, seed=1)
-        ...     model.add(keras.layers.Dense(16, "relu", kernel_initializer=kernel))
-        >>> x = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
-        >>> y = keras.ops.convert_to_numpy(model(x))
-        >>> u = y[:, :8] - y[:, 8:]
-        >>> bool(np.allclose(np.linalg.norm(u, axis=1), np.linalg.norm(x, axis=1)))
-        True
-
-    References:
-        Balduzzi et al. 2017, "The shattered gradients problem: If resnets are the
-        answer, then what is the question?", 1702.08591, section 4.1, for ReLU.
-    """
-
-    def __init__(
-        self,
-        gain: float = 1.0,
-        mirror_inputs: bool = True,
-        mirror_outputs: bool = True,
-        seed: Any = None,
-        input_axes: Sequence[int] | None = None,
-        output_axes: Sequence[int] | None = None,
-    ):
-        super().__init__(seed, input_axes, output_axes)
-        self.gain = check_positive("gain", gain, usual=1.0)
-        self.mirror_inputs = bool(mirror_inputs)
-        self.mirror_outputs = bool(mirror_outputs)
-
-    def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
-        check_matrix(type(self).__name__, shape)
-        batch, inputs, outputs = _tap_shape(shape, axes)
-        _check_pairs("mirror_inputs", self.mirror_inputs, inputs, shape)
-        _check_pairs("mirror_outputs", self.mirror_outputs, outputs, shape)
-        rows = inputs // 2 if self.mirror_inputs else inputs
-        columns = outputs // 2 if self.mirror_outputs else outputs
-        pair_seed, alone_seed = self._streams(2)
-        normal = keras.random.normal(
-            (batch, *tall(rows, columns)), dtype=dtype, seed=pair_seed
-        )
-        matrix = self.gain * oriented(orthonormal(normal), rows, columns)
-        if self.mirror_outputs:
-            alone = keras.random.normal(
-                (batch, rows, outputs % 2), dtype=dtype, seed=alone_seed
-            )
-            alone = alone / ops.sqrt(ops.sum(alone**2, axis=-2, keepdims=True))
-            matrix = ops.concatenate([matrix, -matrix, self.gain * alone], axis=-1)
-        if self.mirror_inputs:
-            silent = ops.zeros((batch, inputs % 2, outputs), dtype)
-            matrix = ops.concatenate([matrix, -matrix, silent], axis=-2)
-        return at_window_center(matrix, shape, axes)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal initializer."""
-        return {
-            "gain": self.gain,
-            "mirror_inputs": self.mirror_inputs,
-            "mirror_outputs": self.mirror_outputs,
-            **super().get_config(),
-        }
-
-
-def _tap_shape(shape: tuple[int, ...], axes: KernelAxes) -> tuple[int, int, int]:
-    """The shape `(batch, inputs, outputs)` of one tap of the window."""
-    one_tap = tuple(1 if i in axes.window else n for i, n in enumerate(shape))
-    return matrix_shape(one_tap, axes)
-
-
-def _check_pairs(name: str, mirrored: bool, units: int, shape: tuple) -> None:
-    if mirrored and units < 2:
+def _one_head(axes: KernelAxes, shape: tuple[int, ...]) -> KernelAxes:
+    """The axes of one head; that of the heads becomes a batch axis."""
+    several = [side for side in (axes.inputs, axes.outputs) if len(side) > 1]
+    if len(several) != 1:
         raise ValueError(
             message(
-                f"`{name}` needs at least two units on that side.",
-                f"shape={shape}, {units} unit",
-                f"Pass `{name}=False`.",
+                "`per_head` needs a kernel (inputs, heads, units) or "
+                "(heads, units, outputs).",
+                f"shape={shape} with inputs {axes.inputs} and outputs {axes.outputs}",
+                "It is meant for the kernels of attention layers.",
             )
         )
+    heads = several[0][0]
+    return replace(
+        axes,
+        inputs=tuple(axis for axis in axes.inputs if axis != heads),
+        outputs=tuple(axis for axis in axes.outputs if axis != heads),
+    )

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from .._axes import KernelAxes
 from .._errors import check_positive
-from .._fans import KernelAxes
 from ._base import PACKAGE, LayoutInitializer
 from ._matrices import check_matrix, matrix_shape, to_kernel
 

@@ -96,15 +96,11 @@ class _Reader:
         is_last = number == len(found) - 1
         activation, normalization = self._met(kernel, index, is_last)
         role, branches = self._role(kernel, index, is_last)
-        shape = tuple(kernel.variable.shape)
         return KernelRecord(
             position=position,
             key=(self.calls[index].key, number),
             path=path,
             layer_path=path.rpartition("/")[0],
-            shape=shape,
-            axes=kernel.axes,
-            fans=kernel.axes.fans(shape),
             role=role,
             activation=activation,
             normalization=normalization,
@@ -114,8 +110,7 @@ class _Reader:
             links=self._links_in(index),
             calls=uses,
             trainable=bool(kernel.variable.trainable),
-            variable=kernel.variable,
-            layer=kernel.layer,
+            kernel=kernel,
         )
 
     def _positions(self) -> dict[int, int]:

@@ -6,9 +6,8 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
-
-from .._fans import Fans, KernelAxes
+from .._axes import Fans, KernelAxes
+from .._fans import Kernel
 from ._operations import Effect, activation_name
 
 ROLES = (
@@ -82,9 +81,6 @@ class KernelRecord:
             added elsewhere, names and other models do not change it. Seeds rest on it.
         path: the variable's path, unique in the model.
         layer_path: the path of its layer.
-        shape: the kernel's shape.
-        axes: what its axes mean.
-        fans: its true fans.
         role: one of `ROLES`.
         activation: the activation its output really meets, None for linear.
         normalization: class name of a normalization between the two, or None.
@@ -94,17 +90,13 @@ class KernelRecord:
         links: every way on which a signal reaches it.
         calls: how often the model uses it.
         trainable: whether training changes it.
-        variable: the Keras variable.
-        layer: the layer that owns it.
+        kernel: its variable, layer and axes.
     """
 
     position: int
     key: tuple[int, int]
     path: str
     layer_path: str
-    shape: tuple[int, ...]
-    axes: KernelAxes
-    fans: Fans
     role: str
     activation: Any
     normalization: str | None
@@ -114,8 +106,7 @@ class KernelRecord:
     links: tuple[Link, ...]
     calls: int
     trainable: bool
-    variable: Any = field(repr=False)
-    layer: Any = field(repr=False)
+    kernel: Kernel = field(repr=False)
 
     @property
     def activation_name(self) -> str:
@@ -124,17 +115,34 @@ class KernelRecord:
 
     @property
     def bias(self) -> Any:
-        """The bias variable of the kernel's layer if training changes it, or None."""
-        bias: Any = vars(self.layer).get("bias")
-        is_trained = isinstance(bias, keras.Variable) and bias.trainable
-        return bias if is_trained else None
+        """The bias it brings if training changes that, or None."""
+        bias = self.kernel.bias
+        return bias if bias is not None and bias.trainable else None
 
     @property
-    def where(self) -> str:
-        """The kernel as errors name it: path, layer class and shape."""
-        return f"Layer {self.layer_path!r} ({type(self.layer).__name__}, " + (
-            f"kernel {self.shape})"
-        )
+    def variable(self) -> Any:
+        """The Keras variable."""
+        return self.kernel.variable
+
+    @property
+    def layer(self) -> Any:
+        """The layer that owns it."""
+        return self.kernel.layer
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self.kernel.shape
+
+    @property
+    def axes(self) -> KernelAxes:
+        """What its axes mean."""
+        return self.kernel.axes
+
+    @property
+    def fans(self) -> Fans:
+        """Its true fans."""
+        return self.kernel.fans
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,5 @@
 """A built model in, an initializer and a reason for each of its kernels out."""
 
-from ._apply import Applied as Applied
 from ._recommend import recommend as recommend
 from ._recommendation import Recommendation as Recommendation
 from ._row import Row as Row

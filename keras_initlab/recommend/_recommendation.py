@@ -8,8 +8,9 @@ from typing import Any
 
 import keras
 
+from .._writing import Applied, check_structure, structure
 from ..inspection import Inspection
-from ._apply import Applied, apply_rows, check_structure, structure
+from ._apply import apply_rows
 from ._choice import Choice
 from ._report import as_text, render
 from ._row import Row, make_row

@@ -1,4 +1,4 @@
-"""Normal and uniform kernels whose scale follows from fans and depth."""
+"""He's scale and its relatives: what depth and residual branches make of it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
 from .._activations import gain, resolve
-from .._errors import check_choice, check_count, check_non_negative, check_positive
-from .._fans import Fans, KernelAxes
+from .._axes import KernelAxes
+from .._errors import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_non_negative,
+    check_positive,
+)
 from ._base import PACKAGE, LayoutInitializer
 
 _MODES = ("fan_avg", "fan_in", "fan_out")
@@ -85,8 +90,8 @@ class AdaptiveHe(LayoutInitializer):
         return self._gain / math.sqrt(fan * (1 + self.decay * self.depth))
 
     def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
-        std = self.std(*_at_least_one(axes.fans(shape)))
-        return _sample(shape, std, self.distribution, dtype, self.seed)
+        std = self.std(*axes.fans(shape).at_least_one())
+        return _sample(shape, std, self.distribution, dtype, self._stream())
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal initializer."""
@@ -96,6 +101,75 @@ class AdaptiveHe(LayoutInitializer):
             "decay": self.decay,
             "mode": self.mode,
             "distribution": self.distribution,
+            **super().get_config(),
+        }
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ResidualAware(LayoutInitializer):
+    """He's scale, lowered on residual branches so that their sums stay bounded.
+
+    N(0, g²·share/fan_in), where g² = 1/E[φ(z)²] is He's factor (2 for ReLU). Off the
+    branches `share` is 1. On a branch it is 1/`branches`: a sum of that many branches
+    adds at most one unit of variance to the signal. With `branches=None` it is 1/2,
+    so that ReLU's branch draws N(0, 1/fan_in): right for a block or two, while N
+    blocks let the variance grow as 1.5ᴺ.
+
+    Args:
+        residual: whether the kernel stands on a residual branch; only the last kernel
+            of each branch need be told so.
+        branches: number of residual branches whose outputs are summed, at least 1.
+        activation: what the kernel's output meets.
+        seed: see `LayoutInitializer`, as for the axes.
+        input_axes: axes whose product is fan_in.
+        output_axes: axes whose product is fan_out.
+
+    Raises:
+        ValueError: for an argument out of range or an activation without a gain.
+
+    Example:
+        >>> round(ResidualAware().std(fan_in=100), 4)
+        0.1
+        >>> round(ResidualAware(branches=8).std(fan_in=100), 4)
+        0.05
+
+    References:
+        Hanin and Rolnick 2018, "How to start training", 1803.01719, theorem 6, for
+        the sum over branches.
+    """
+
+    def __init__(
+        self,
+        residual: bool = True,
+        branches: int | None = None,
+        activation: Any = "relu",
+        seed: Any = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ):
+        super().__init__(seed, input_axes, output_axes)
+        self.residual = check_flag("residual", residual)
+        self.branches = (
+            None if branches is None else check_count("branches", branches, usual=8)
+        )
+        self.activation = _loaded(activation)
+        self._gain = gain(self.activation)
+
+    def std(self, fan_in: float) -> float:
+        """Returns the standard deviation for this fan_in."""
+        share = 1 / (self.branches or 2) if self.residual else 1.0
+        return self._gain * math.sqrt(share / fan_in)
+
+    def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
+        fan_in, _ = axes.fans(shape).at_least_one()
+        return self._normal(shape, dtype, self.std(fan_in))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make an equal initializer."""
+        return {
+            "residual": self.residual,
+            "branches": self.branches,
+            "activation": _saved(self.activation),
             **super().get_config(),
         }
 
@@ -143,7 +217,7 @@ class LayerSequential(LayoutInitializer):
         return math.sqrt(self._scale / fan_in) * self.decay ** (self.index - 1)
 
     def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
-        fan_in, _ = _at_least_one(axes.fans(shape))
+        fan_in, _ = axes.fans(shape).at_least_one()
         return self._normal(shape, dtype, self.std(fan_in))
 
     def get_config(self) -> dict[str, Any]:
@@ -152,111 +226,6 @@ class LayerSequential(LayoutInitializer):
             "index": self.index,
             "decay": self.decay,
             "activation": _saved(self.activation),
-            **super().get_config(),
-        }
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class WidthAware(LayoutInitializer):
-    """A normal kernel whose scale depends on how the width changes.
-
-    N(0, std²) with std = target_std·√(fan_out/(fan_in + fan_out))/√fan_in: LeCun's
-    scale where the layer widens strongly, 1/√2 of it at constant width, less where the
-    layer narrows.
-
-    Args:
-        target_std: factor on the std, positive.
-        seed: see `LayoutInitializer`, as for the axes.
-        input_axes: axes whose product is fan_in.
-        output_axes: axes whose product is fan_out.
-
-    Raises:
-        ValueError: if `target_std` is not a positive, finite number.
-
-    Example:
-        >>> round(WidthAware().std(fan_in=100, fan_out=100), 4)
-        0.0707
-    """
-
-    def __init__(
-        self,
-        target_std: float = 1.0,
-        seed: Any = None,
-        input_axes: Sequence[int] | None = None,
-        output_axes: Sequence[int] | None = None,
-    ):
-        super().__init__(seed, input_axes, output_axes)
-        self.target_std = check_positive("target_std", target_std, usual=1.0)
-
-    def std(self, fan_in: float, fan_out: float) -> float:
-        """Returns the standard deviation for these fans."""
-        return self.target_std * math.sqrt(fan_out / (fan_in + fan_out) / fan_in)
-
-    def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
-        std = self.std(*_at_least_one(axes.fans(shape)))
-        return self._normal(shape, dtype, std)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal initializer."""
-        return {"target_std": self.target_std, **super().get_config()}
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class ScaledNoise(LayoutInitializer):
-    """Glorot's uniform kernel, rescaled, plus a little Gaussian noise.
-
-    U(−l, l) with l = √(6/((fan_in + fan_out)·scale)), plus N(0, noise_std²). The
-    variance is 2/((fan_in + fan_out)·scale) + noise_std²: note that a larger `scale`
-    makes the kernel smaller.
-
-    Args:
-        scale: divides the variance of the uniform part, positive.
-        noise_std: std of the noise, not negative; 0 for none.
-        seed: see `LayoutInitializer`, as for the axes.
-        input_axes: axes whose product is fan_in.
-        output_axes: axes whose product is fan_out.
-
-    Raises:
-        ValueError: for an argument out of range.
-
-    Example:
-        >>> layer = keras.layers.Dense(16, kernel_initializer=ScaledNoise(seed=0))
-        >>> layer(keras.ops.ones((2, 8))).shape == (2, 16)
-        True
-
-    References:
-        Glorot and Bengio 2010, "Understanding the difficulty of training deep
-        feedforward neural networks", equation 16, for the uniform part.
-    """
-
-    def __init__(
-        self,
-        scale: float = 1.0,
-        noise_std: float = 0.01,
-        seed: Any = None,
-        input_axes: Sequence[int] | None = None,
-        output_axes: Sequence[int] | None = None,
-    ):
-        super().__init__(seed, input_axes, output_axes)
-        self.scale = check_positive("scale", scale, usual=1.0)
-        self.noise_std = check_non_negative("noise_std", noise_std, usual=0.01)
-
-    def limit(self, fan_in: float, fan_out: float) -> float:
-        """Returns the largest magnitude of the uniform part for these fans."""
-        return math.sqrt(6 / ((fan_in + fan_out) * self.scale))
-
-    def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
-        limit = self.limit(*_at_least_one(axes.fans(shape)))
-        uniform_seed, noise_seed = self._streams(2)
-        uniform = keras.random.uniform(shape, -limit, limit, dtype, uniform_seed)
-        noise = keras.random.normal(shape, 0.0, self.noise_std, dtype, noise_seed)
-        return ops.add(uniform, noise)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make an equal initializer."""
-        return {
-            "scale": self.scale,
-            "noise_std": self.noise_std,
             **super().get_config(),
         }
 
@@ -271,10 +240,6 @@ def _sample(
         wider = std / _TRUNCATED_STD
         return keras.random.truncated_normal(shape, 0.0, wider, dtype, seed)
     return keras.random.normal(shape, 0.0, std, dtype, seed)
-
-
-def _at_least_one(fans: Fans) -> Fans:
-    return Fans(max(1.0, fans.fan_in), max(1.0, fans.fan_out))
 
 
 def _loaded(activation: Any) -> Any:

@@ -1,0 +1,213 @@
+"""Starting a model over, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from . import _seeds
+from ._axes import KernelAxes
+from ._drawing import draw, draw_bias
+from ._errors import UnbuiltModelError, check_count, message
+from ._layouts import own_kernels, variable_of
+from ._writing import Applied, fresh_slots, write
+
+
+@dataclass(frozen=True)
+class _Place:
+    variable: Any
+    layer: Any
+    position: tuple[int, ...]
+
+
+def reinitialize(
+    model: keras.Model,
+    seed: int | None = None,
+    only: Sequence[str] | Callable[[Any], bool] | None = None,
+    reset_optimizer: bool = False,
+) -> Applied:
+    """Draws every variable anew by its own layer's initializer.
+
+    The model stays the object it is: compile state, callbacks and references to its
+    layers hold. Each variable has a seed of its own, derived from `seed` and the
+    variable's position in the model, so that query, key and value, both directions of
+    a recurrent layer and layers that share one initializer all differ, and two models
+    of one architecture get the same weights whatever their names. Running statistics
+    (of batch normalization) start over too. Frozen layers and weights are kept unless
+    `only` names them; quantized weights and states that no initializer made (what a
+    preprocessing layer has adapted to) are always kept.
+
+    Args:
+        model: a built Keras model or layer of any kind.
+        seed: a non-negative int for repeatable weights; None for fresh ones.
+        only: paths of variables or layers, or a function of a variable that says
+            whether to draw it; None for all.
+        reset_optimizer: also set the optimizer's slots and step count back.
+
+    Returns:
+        An `Applied`, which lists what changed and can undo it.
+
+    Raises:
+        TypeError: if `model` is no Keras model or layer.
+        UnbuiltModelError: if it has no weights yet.
+        ValueError: for a bad seed, an `only` that names nothing, or variables whose
+            initializer cannot be found (all are named; nothing has changed).
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> applied = reinitialize(model, seed=0)
+        >>> len(applied.changed)
+        2
+        >>> applied.undo()
+    """
+    _check_built(model)
+    if seed is not None:
+        seed = check_count("seed", seed, usual=0, least=0)
+    base = _seeds.fresh() if seed is None else seed
+    fresh: list[tuple[Any, np.ndarray]] = []
+    lost = []
+    for place in _chosen(list(_places(model, ())), only):
+        initializer = _initializer_of(place)
+        if initializer is not None:
+            fresh.append((place.variable, _drawn(place, initializer, base)))
+        elif place.variable.trainable:
+            lost.append(f"{place.variable.path} ({type(place.layer).__name__})")
+    if lost:
+        raise ValueError(_no_initializer(lost))
+    if reset_optimizer:
+        fresh += fresh_slots(model)
+    return write(model, fresh, base)
+
+
+def _places(
+    layer: Any, position: tuple[int, ...], seen: set[int] | None = None
+) -> Iterator[_Place]:
+    """All variables of a layer and of those inside it, each once."""
+    # Those inside come first: a wrapper may list the variables of its layer too.
+    seen = set() if seen is None else seen
+    for number, inner in enumerate(layer._layers):
+        yield from _places(inner, (*position, 1, number), seen)
+    for number, variable in enumerate(_own_variables(layer)):
+        if id(variable) not in seen:
+            seen.add(id(variable))
+            yield _Place(variable, layer, (*position, 0, number))
+
+
+def _own_variables(layer: Any) -> list[Any]:
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def _drawn(place: _Place, initializer: Any, base: int) -> np.ndarray:
+    seed = _seeds.derive(base, *place.position)
+    if place.variable is getattr(place.layer, "bias", None):
+        return draw_bias(place.layer, place.variable, seed)
+    return draw(initializer, place.variable, seed, place.layer, _axes_of(place))
+
+
+def _axes_of(place: _Place) -> KernelAxes | None:
+    for name, axes in own_kernels(place.layer).layouts.items():
+        if variable_of(place.layer, name) is place.variable:
+            return axes
+    return None
+
+
+def _initializer_of(place: _Place) -> Any:
+    """What made a variable, or None if that cannot be found out."""
+    name = place.variable.name
+    for attribute in (name, name.removesuffix("_kernel")):
+        initializer = getattr(place.layer, f"{attribute}_initializer", None)
+        if callable(initializer):
+            return initializer
+    if not place.variable.trainable:
+        return None  # a state, such as a quantized kernel's scale
+    return _made_again(place.layer).get(_own_index(place))
+
+
+def _own_index(place: _Place) -> int:
+    own = [id(variable) for variable in place.layer.variables]
+    return own.index(id(place.variable))
+
+
+def _made_again(layer: Any) -> dict[int, Any]:
+    """The initializers that a copy of the layer uses, by index of the variable."""
+    used: dict[int, Any] = {}
+    try:
+        copy = type(layer).from_config(layer.get_config())
+        add = copy.add_weight
+
+        def add_weight(
+            shape: Any = None, initializer: Any = None, **others: Any
+        ) -> Any:
+            variable = add(shape, initializer, **others)
+            default = "glorot_uniform" if "float" in variable.dtype else "zeros"
+            used[id(variable)] = keras.initializers.get(initializer or default)
+            return variable
+
+        copy.add_weight = add_weight
+        copy.build_from_config(layer.get_build_config())
+    except Exception:  # whatever a custom layer's constructor or `build` may raise
+        return {}
+    return {
+        index: used[id(variable)]
+        for index, variable in enumerate(copy.variables)
+        if id(variable) in used
+    }
+
+
+def _chosen(
+    places: list[_Place], only: Sequence[str] | Callable[[Any], bool] | None
+) -> list[_Place]:
+    places = [place for place in places if "float" in place.variable.dtype]
+    if only is None:
+        return [place for place in places if not _is_frozen(place)]
+    if callable(only):
+        return [place for place in places if only(place.variable)]
+    names = [only] if isinstance(only, str) else list(only)
+    unknown = [n for n in names if not any(_is_named(place, n) for place in places)]
+    if unknown:
+        raise ValueError(
+            message(
+                "`only` must name variables or layers of the model.",
+                f"only={unknown}",
+                f"The first variables are {[p.variable.path for p in places[:3]]}.",
+            )
+        )
+    return [place for place in places if any(_is_named(place, n) for n in names)]
+
+
+def _is_frozen(place: _Place) -> bool:
+    own = [id(variable) for variable in place.layer._trainable_variables]
+    is_weight = id(place.variable) in own
+    return not place.layer.trainable or (is_weight and not place.variable.trainable)
+
+
+def _is_named(place: _Place, name: str) -> bool:
+    return f"/{name}/" in f"/{place.variable.path}/"
+
+
+def _check_built(model: Any) -> None:
+    if not isinstance(model, keras.Layer):
+        raise TypeError(
+            message("`model` must be a Keras model or layer.", f"model={model!r}")
+        )
+    if not model.built:
+        raise UnbuiltModelError(
+            message(
+                "`model` must be built.",
+                f"model={model.name!r}, not built",
+                "Call it on data, or call its `build` with an input shape.",
+            )
+        )
+
+
+def _no_initializer(lost: list[str]) -> str:
+    return message(
+        "Every trainable variable needs an initializer that can be found.",
+        ", ".join(lost),
+        "Give its layer an attribute `<name of the variable>_initializer`, or leave "
+        "the variable out by `only`.",
+    )

@@ -1,0 +1,92 @@
+"""Writing new values into a model, all or nothing, and taking them back."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from ._arrays import to_numpy
+from ._errors import StructureChangedError, message
+
+Values = Sequence[tuple[Any, np.ndarray]]
+
+
+class Applied:
+    """What was written into a model, and the way back.
+
+    Attributes:
+        changed: paths of the variables that were written.
+        nbytes: size of the copy of the former values that `undo` holds.
+        seed: the base seed that was used, also where none was given.
+    """
+
+    def __init__(self, model: keras.Model, former: Values, seed: int):
+        self._model = weakref.ref(model)
+        self._structure = structure(model)
+        self._former = list(former)
+        self.changed = tuple(variable.path for variable, _ in former)
+        self.nbytes = sum(value.nbytes for _, value in former)
+        self.seed = seed
+
+    def undo(self) -> None:
+        """Brings back the exact former values, also after training in between.
+
+        Raises:
+            StructureChangedError: if the model's variables are no longer the same.
+        """
+        check_structure(self._model(), self._structure)
+        for variable, value in self._former:
+            variable.assign(value)
+
+    def __repr__(self) -> str:
+        return (
+            f"Applied(changed={len(self.changed)} variables, "
+            f"undo holds {self.nbytes / 2**20:.1f} MiB, seed={self.seed})"
+        )
+
+
+def write(model: keras.Model, fresh: Values, seed: int) -> Applied:
+    """Writes all values; if one cannot be written, none stays."""
+    former = [(variable, to_numpy(variable)) for variable, _ in fresh]
+    applied = Applied(model, former, seed)
+    try:
+        for variable, value in fresh:
+            variable.assign(value)
+    except BaseException:
+        applied.undo()
+        raise
+    return applied
+
+
+def fresh_slots(model: Any) -> list[tuple[Any, np.ndarray]]:
+    """The optimizer's variables, as they were before the first step."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or not optimizer.built:
+        return []
+    # A new optimizer knows best what slots start at; only its rate is the old one's.
+    fresh = type(optimizer).from_config(optimizer.get_config())
+    fresh.build(model.trainable_variables)
+    pairs = zip(optimizer.variables, fresh.variables, strict=True)
+    return [(variable, to_numpy(start)) for variable, start in pairs]
+
+
+def structure(model: keras.Model) -> list[tuple[Any, ...]]:
+    """Returns what must stay the same for former values to fit the model."""
+    return [(id(v), tuple(v.shape), str(v.dtype)) for v in model.variables]
+
+
+def check_structure(model: keras.Model | None, expected: list[tuple[Any, ...]]) -> None:
+    """Raises if the model is gone or its variables are no longer the same."""
+    if model is None or structure(model) != expected:
+        name = model.name if model else "(deleted)"
+        raise StructureChangedError(
+            message(
+                "The model must still have the variables that were looked at.",
+                f"model={name!r} with other variables",
+                "Look at it again.",
+            )
+        )
