@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -15,9 +15,7 @@ from keras_initlab._errors import message
 from keras_initlab.inspection import activation_of, operation_paths
 from keras_initlab.signal import Measured, Recipe
 
-from ._log import Log
 from ._observing import ObservingCallback, select
-from ._schedule import Schedule
 
 
 class DeadReLULogger(ObservingCallback):
@@ -73,16 +71,6 @@ class DeadReLULogger(ObservingCallback):
         Lu et al. 2020, "Dying ReLU and initialization: theory and numerical examples",
         1903.06733, section 1, for the definition.
     """
-
-    def __init__(
-        self,
-        every: int | Schedule = 10,
-        layers: Sequence[Any] | None = None,
-        log_to: Log | Iterable[Log] = (),
-        verbose: int = 0,
-    ):
-        super().__init__(every, layers, log_to, verbose)
-        self.reset()
 
     def reset(self) -> None:
         """Drops the history."""

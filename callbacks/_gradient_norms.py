@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,7 @@ import numpy as np
 from keras_initlab.inspection import layer_paths, variable_paths
 from keras_initlab.signal import Measured, Recipe
 
-from ._log import Log
 from ._observing import ObservingCallback, select
-from ._schedule import Schedule
 
 
 class GradientNormLogger(ObservingCallback):
@@ -54,16 +52,6 @@ class GradientNormLogger(ObservingCallback):
         >>> norms.history["global_norm"].shape
         (2,)
     """
-
-    def __init__(
-        self,
-        every: int | Schedule = 10,
-        layers: Sequence[Any] | None = None,
-        log_to: Log | Iterable[Log] = (),
-        verbose: int = 0,
-    ):
-        super().__init__(every, layers, log_to, verbose)
-        self.reset()
 
     def reset(self) -> None:
         """Drops the history."""

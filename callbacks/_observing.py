@@ -47,6 +47,7 @@ class ObservingCallback(keras.callbacks.Callback):
         self._seen_model: Any = None
         self._observer: Any = None
         self._summary: tuple[dict[str, float], str] | None = None
+        self.reset()
 
     def wants(self, step: int) -> bool:
         """Whether to observe this step; the first of every epoch always is."""

@@ -77,12 +77,11 @@ class SeededInitializer(keras.initializers.Initializer):
 class LayoutInitializer(SeededInitializer, keras.initializers.VarianceScaling):
     """Base of the initializers that ask which axes of a kernel are inputs.
 
-    In a layer that builds itself, the layer says what the axes of its kernel mean,
-    how many gates or groups lie side by side and which stride divides the window.
-    That holds for Keras's layers and for those known by `register_fans`. Where the
-    initializer is called on a shape alone, or Keras delays the draw (in a layer
-    without `build` that creates others), the two arguments below say it, or else
-    Keras's layout is assumed.
+    While a layer is built, the layer says what the axes of its kernel mean, how many
+    gates or groups lie side by side and which stride divides the window. That holds
+    for Keras's layers and for those known by `register_fans`. Where the initializer is
+    called on a shape alone, the two arguments below say it, or else Keras's layout is
+    assumed.
 
     Args:
         seed: see `SeededInitializer`.

@@ -27,8 +27,7 @@ class FanInBias(SeededInitializer, keras.initializers.RandomUniform):
     Args:
         scale: factor on the limit, positive.
         fan_in: the kernel's fan_in, positive. None to ask the layer, which is not
-            possible for a shape alone or where Keras delays the draw (in a layer
-            without `build` that creates others).
+            possible for a shape alone.
         seed: see `SeededInitializer`.
 
     Raises:

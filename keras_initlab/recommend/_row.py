@@ -11,6 +11,8 @@ from .._axes import Fans
 from ..inspection import KernelRecord
 from ._choice import Choice
 
+_UNKNOWN = "; fans by Keras's rule for the shape, unless `register_fans` tells more"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -83,13 +85,14 @@ class Row:
 
 def make_row(kernel: KernelRecord, choice: Choice) -> Row:
     """Joins what inspection found and what a policy chose."""
+    is_known = kernel.kernel.is_known or choice.initializer is None
     return Row(
         path=kernel.path,
         role=kernel.role,
         initializer=choice.initializer,
-        reason=choice.reason,
+        reason=choice.reason + ("" if is_known else _UNKNOWN),
         reference=choice.reference,
-        confidence=choice.confidence,
+        confidence=choice.confidence if is_known else min(choice.confidence, 0.6),
         alternatives=choice.alternatives,
         forward_gain=choice.forward_gain,
         backward_gain=choice.backward_gain,
