@@ -35,8 +35,10 @@ class KernelAxes:
         outputs: axes that count output units.
         window: axes of a convolution's window, which count on both sides.
         groups: how many blocks of outputs read a block of inputs each.
-        stride: product of a transposed convolution's strides: each output position
-            meets only one `stride`-th of the window. 1 elsewhere.
+        stride: product of a convolution's strides: each input position is met by only
+            one `stride`-th of the window. 1 elsewhere.
+        upsampling: product of a transposed convolution's strides: each output position
+            meets only one `upsampling`-th of the window. 1 elsewhere.
         gates: how many kernels of their own lie side by side on the last output axis.
 
     Example:
@@ -50,6 +52,7 @@ class KernelAxes:
     window: tuple[int, ...] = ()
     groups: int = 1
     stride: int = 1
+    upsampling: int = 1
     gates: int = 1
 
     def fans(self, shape: Sequence[int]) -> Fans:
@@ -57,8 +60,8 @@ class KernelAxes:
         window = math.prod(shape[axis] for axis in self.window)
         inputs = math.prod(shape[axis] for axis in self.inputs)
         outputs = math.prod(shape[axis] for axis in self.outputs)
-        fan_in = window * inputs / self.stride
-        fan_out = window * outputs / (self.groups * self.gates)
+        fan_in = window * inputs / self.upsampling
+        fan_out = window * outputs / (self.groups * self.gates * self.stride)
         return Fans(_whole(fan_in), _whole(fan_out))
 
     @property

@@ -60,7 +60,7 @@ def kernels(layer: keras.Layer) -> list[Kernel]:
     # A wrapper may list the kernel of the layer within as its own.
     theirs = {id(kernel.variable) for kernel in within}
     found = [
-        Kernel(variable, layer, name, axes, _shape(layer, variable), is_known)
+        Kernel(variable, layer, name, axes, _shape(layer, name, variable), is_known)
         for name, axes in layouts.items()
         if (variable := variable_of(layer, name)) is not None
         and id(variable) not in theirs
@@ -75,7 +75,8 @@ def fans(layer: keras.Layer) -> dict[str, Fans]:
     output units that one input unit reaches, so that a kernel drawn N(0, 1/fan_in)
     keeps the variance of a signal with independent units. Holds away from the borders
     of padded convolutions, and on average over positions for strides that do not
-    divide the window of a transposed convolution.
+    divide the window. A label that an `EinsumDense` sums in its input alone is not in
+    the kernel's shape and not counted.
 
     Args:
         layer: a built Keras layer or model.
@@ -169,13 +170,16 @@ def register_fans(
     return function
 
 
-def _shape(layer: Any, variable: Any) -> tuple[int, ...]:
+def _shape(layer: Any, name: str, variable: Any) -> tuple[int, ...]:
+    """A kernel's shape, also where two 4-bit weights lie packed in a byte."""
     shape = tuple(variable.shape)
     if getattr(layer, "quantization_mode", None) is None:
         return shape
-    for name in ("original_kernel_shape", "kernel_shape"):
-        if hasattr(layer, name):
-            return tuple(getattr(layer, name))
+    for attribute in ("original_kernel_shape", "kernel_shape"):
+        if hasattr(layer, attribute):
+            return tuple(getattr(layer, attribute))
+    if name == "reverse_embeddings":
+        return (layer.output_dim, shape[-1])
     return (*shape[:-1], getattr(layer, "_orig_output_dim", shape[-1]))
 
 

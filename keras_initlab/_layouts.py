@@ -8,7 +8,7 @@ decides.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -98,9 +98,7 @@ def _einsum_dense(layer: Any) -> Layouts:
     return {
         "kernel": KernelAxes(
             inputs=tuple(
-                axis
-                for axis, label in enumerate(weight)
-                if label in data and label not in output
+                axis for axis, label in enumerate(weight) if label not in output
             ),
             outputs=tuple(
                 axis
@@ -112,16 +110,17 @@ def _einsum_dense(layer: Any) -> Layouts:
 
 
 def _conv(layer: Any) -> Layouts:
-    return {"kernel": _conv_axes(layer.rank, groups=layer.groups)}
+    axes = _conv_axes(layer.rank, groups=layer.groups, stride=_stride(layer))
+    return {"kernel": axes}
 
 
 def _depthwise_conv(layer: Any) -> Layouts:
-    return {"kernel": _depthwise_axes(layer.rank)}
+    return {"kernel": _depthwise_axes(layer.rank, _stride(layer))}
 
 
 def _separable_conv(layer: Any) -> Layouts:
     return {
-        "depthwise_kernel": _depthwise_axes(layer.rank),
+        "depthwise_kernel": _depthwise_axes(layer.rank, _stride(layer)),
         "pointwise_kernel": _conv_axes(layer.rank),
     }
 
@@ -133,7 +132,7 @@ def _conv_transpose(layer: Any) -> Layouts:
             inputs=(rank + 1,),
             outputs=(rank,),
             window=tuple(range(rank)),
-            stride=math.prod(_per_axis(layer.strides, rank)),
+            upsampling=_stride(layer),
         )
     }
 
@@ -154,27 +153,27 @@ def _gated_cell(gates: int) -> Callable[[Any], Layouts]:
 
 
 def _conv_lstm_cell(layer: Any) -> Layouts:
-    axes = KernelAxes(
-        inputs=(layer.rank,),
-        outputs=(layer.rank + 1,),
-        window=tuple(range(layer.rank)),
-        gates=4,
-    )
-    return {"kernel": axes, "recurrent_kernel": axes}
+    # Only the input is strided over: the state has the output's size.
+    return {
+        "kernel": _conv_axes(layer.rank, gates=4, stride=_stride(layer)),
+        "recurrent_kernel": _conv_axes(layer.rank, gates=4),
+    }
 
 
-def _conv_axes(rank: int, groups: int = 1) -> KernelAxes:
-    return KernelAxes(
-        inputs=(rank,), outputs=(rank + 1,), window=tuple(range(rank)), groups=groups
-    )
+def _conv_axes(rank: int, **others: int) -> KernelAxes:
+    window = tuple(range(rank))
+    return KernelAxes(inputs=(rank,), outputs=(rank + 1,), window=window, **others)
 
 
-def _depthwise_axes(rank: int) -> KernelAxes:
-    return KernelAxes(inputs=(), outputs=(rank + 1,), window=tuple(range(rank)))
+def _depthwise_axes(rank: int, stride: int) -> KernelAxes:
+    window = tuple(range(rank))
+    return KernelAxes(inputs=(), outputs=(rank + 1,), window=window, stride=stride)
 
 
-def _per_axis(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
-    return (value,) * rank if isinstance(value, int) else tuple(value)
+def _stride(layer: Any) -> int:
+    """The product of a convolution's strides."""
+    strides = layer.strides
+    return strides**layer.rank if isinstance(strides, int) else math.prod(strides)
 
 
 _RULES: dict[str, Callable[[Any], Layouts]] = {
@@ -190,4 +189,5 @@ _RULES: dict[str, Callable[[Any], Layouts]] = {
     "BaseDepthwiseConv": _depthwise_conv,
     "BaseSeparableConv": _separable_conv,
     "BaseConvTranspose": _conv_transpose,
+    "STFTSpectrogram": lambda layer: {},  # Fourier's sines, not to be drawn
 }
