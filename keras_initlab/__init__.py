@@ -11,7 +11,9 @@
 
 from . import initializers as initializers
 from ._activations import ActivationStatistics as ActivationStatistics
+from ._activations import CriticalPoint as CriticalPoint
 from ._activations import activation_statistics as activation_statistics
+from ._activations import critical_point as critical_point
 from ._activations import gain as gain
 from ._axes import Fans as Fans
 from ._axes import KernelAxes as KernelAxes

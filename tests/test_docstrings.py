@@ -14,6 +14,7 @@ NEEDS_TENSORFLOW = ("keras_initlab.callbacks", "_observe_tensorflow")
 NEEDS_NO_EXAMPLE = {
     "ActivationStatistics",
     "Applied",
+    "CriticalPoint",
     "Fans",
     "KernelAxes",
     "WidthsRecommendation",

@@ -14,7 +14,6 @@ FLOORS = {
     "_errors": 0,
     "_arrays": 0,
     "_seeds": 1,
-    "_quadrature": 1,
     "_axes": 1,
     "_layouts": 2,
     "_fans": 3,
@@ -35,7 +34,7 @@ FLOORS = {
 HEAVY = {
     "matplotlib": {"plots.py"},
     "tensorflow": {"_observe_tensorflow.py"},
-    "jax": {"_activations.py"},
+    "jax": {"_pointwise.py"},
     "torch": set(),
     "sklearn": set(),
     "pandas": set(),

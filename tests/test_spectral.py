@@ -539,3 +539,17 @@ def test_bad_arguments(act, received):
 @pytest.mark.parametrize("shape", [(3, 3, 0, 4), (3, 3, 4, 0), (0, 3, 4, 4)])
 def test_empty_kernels(shape):
     assert tuple(convolution(8, shape).shape) == shape
+
+
+@pytest.mark.parametrize("operator", ["matrix", "convolution"])
+def test_every_group_of_a_convolution_has_the_norm(operator):
+    size = 6 if operator == "convolution" else None
+    initializer = SpectralNorm(0.7, operator, size, seed=0)
+    layer = layers.Conv1D(8, 3, groups=2, kernel_initializer=initializer)
+    layer.build((None, 6, 4))
+    kernel = ops.convert_to_numpy(layer.kernel).astype("float64")
+    for group in np.split(kernel, 2, axis=-1):
+        response = np.fft.fft(group, n=6, axis=0) if size else group.reshape(1, 6, 4)
+        assert np.linalg.norm(response, 2, axis=(1, 2)).max() == pytest.approx(
+            0.7, rel=1e-5
+        )

@@ -34,6 +34,33 @@ def to_kernel(matrices: Any, shape: tuple[int, ...], axes: KernelAxes) -> Any:
     return ops.transpose(stacked, [order.index(axis) for axis in range(len(shape))])
 
 
+def split_columns(matrices: Any, count: int) -> Any:
+    """Returns a stack `(batch, rows, columns)` as `(batch·count, rows, block)`."""
+    batch, rows, columns = matrices.shape
+    blocks = ops.reshape(matrices, (batch, rows, count, columns // count))
+    by_block = ops.transpose(blocks, (0, 2, 1, 3))
+    return ops.reshape(by_block, (batch * count, rows, columns // count))
+
+
+def join_columns(blocks: Any, count: int) -> Any:
+    """Undoes `split_columns`."""
+    total, rows, columns = blocks.shape
+    apart = ops.reshape(blocks, (total // count, count, rows, columns))
+    side_by_side = ops.transpose(apart, (0, 2, 1, 3))
+    return ops.reshape(side_by_side, (total // count, rows, count * columns))
+
+
+def check_blocks(shape: tuple[int, ...], axes: KernelAxes, columns: int) -> None:
+    """Raises if the outputs do not divide into gates and groups."""
+    if columns % axes.blocks:
+        raise ValueError(
+            message(
+                "The outputs of the kernel must divide into its gates and groups.",
+                f"shape={shape}, gates={axes.gates}, groups={axes.groups}",
+            )
+        )
+
+
 def orthonormal(normal: Any) -> Any:
     """Returns matrices with orthonormal columns, uniformly distributed.
 

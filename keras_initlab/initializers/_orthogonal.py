@@ -7,14 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import keras
-from keras import ops
 
 from .._axes import KernelAxes
 from .._errors import check_count, check_flag, check_positive, message
 from ._base import PACKAGE, LayoutInitializer
 from ._matrices import (
     at_window_center,
+    check_blocks,
     check_matrix,
+    join_columns,
     matrix_shape,
     oriented,
     orthonormal,
@@ -36,18 +37,10 @@ class _OrthogonalBlocks(LayoutInitializer):
     ) -> Any:
         """Random orthogonal blocks, laid out as a stack `(batch, rows, columns)`."""
         batch, rows, columns = matrix
-        count = axes.blocks
-        if columns % count:
-            raise ValueError(
-                message(
-                    "The outputs of the kernel must divide into its gates and groups.",
-                    f"shape={shape}, gates={axes.gates}, groups={axes.groups}",
-                )
-            )
-        block = columns // count
-        normal = self._normal((batch, count, *tall(rows, block)), dtype)
-        blocks = oriented(orthonormal(normal), rows, block)
-        return ops.reshape(ops.transpose(blocks, (0, 2, 1, 3)), matrix)
+        check_blocks(shape, axes, columns)
+        count, block = axes.blocks, columns // axes.blocks
+        normal = self._normal((batch * count, *tall(rows, block)), dtype)
+        return join_columns(oriented(orthonormal(normal), rows, block), count)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator as operators
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -14,7 +15,13 @@ from keras import ops
 from .._axes import KernelAxes
 from .._errors import check_choice, check_positive, message
 from ._base import PACKAGE, LayoutInitializer
-from ._matrices import check_matrix, matrix_shape, to_kernel
+from ._matrices import (
+    check_blocks,
+    check_matrix,
+    matrix_shape,
+    split_columns,
+    to_kernel,
+)
 from ._singular import as_real, largest_singular_value
 
 _OPERATORS = ("convolution", "matrix")
@@ -39,9 +46,9 @@ class SpectralNorm(LayoutInitializer):
     little. A transposed convolution of stride 1 has the norm of the convolution. The
     time grows with the product of `input_size`.
 
-    Batch indices, such as the channels of a depthwise kernel, are operators of their
-    own and each has this norm, so the layer has it as well. The kernel of a grouped
-    convolution is normalized as if it had one group; its norm is at most `norm`.
+    Batch indices, such as the channels of a depthwise kernel, and the groups of a
+    grouped convolution are operators of their own and each has this norm, so the layer
+    has it as well. The gates of a recurrent kernel have it together.
 
     Args:
         norm: the largest singular value, positive.
@@ -92,16 +99,29 @@ class SpectralNorm(LayoutInitializer):
 
     def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
         check_matrix(type(self).__name__, shape)
-        matrices = self._normal(matrix_shape(shape, axes), dtype)
+        batch, rows, columns = matrix_shape(shape, axes)
+        axes = replace(axes, gates=1)  # a cell's gates read one input together
+        check_blocks(shape, axes, columns)
+        matrices = self._normal((batch, rows, columns), dtype)
         if self.operator == "matrix":
-            largest = largest_singular_value(matrices)
+            largest = largest_singular_value(split_columns(matrices, axes.groups))
         else:
-            sizes = _fitting_sizes(self.input_size, shape, axes)
-            taps = _taps(to_kernel(matrices, shape, axes), axes)
-            window = tuple(shape[axis] for axis in axes.window)
-            largest = convolution_norm(taps, window, sizes)
-        scaled = matrices * (self.norm / ops.reshape(largest, (-1, 1, 1)))
+            largest = self._convolution_norm(to_kernel(matrices, shape, axes), axes)
+        factor = ops.reshape(self.norm / largest, (batch, 1, axes.groups))
+        scaled = matrices * ops.repeat(factor, columns // axes.groups, axis=-1)
         return to_kernel(scaled, shape, axes)
+
+    def _convolution_norm(self, kernel: Any, axes: KernelAxes) -> Any:
+        """The norms of a kernel's groups as convolutions, batch by batch."""
+        shape = tuple(kernel.shape)
+        sizes = _fitting_sizes(self.input_size, shape, axes)
+        window = tuple(shape[axis] for axis in axes.window)
+        taps = _taps(kernel, axes)
+        batch, count, inputs, _ = taps.shape
+        stacked = ops.reshape(taps, (batch, count * inputs, -1))
+        groups = split_columns(stacked, axes.groups)
+        apart = (batch * axes.groups, count, inputs, -1)
+        return convolution_norm(ops.reshape(groups, apart), window, sizes)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal initializer."""

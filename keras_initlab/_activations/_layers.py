@@ -1,0 +1,173 @@
+"""Activation layers as functions of a tensor, with the values they hold now."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from .._arrays import to_numpy
+from .._errors import message
+from ._formulas import BoundActivation
+
+_DRAWS = 2**16  # of an initializer, in place of slopes that do not exist yet
+_MOST_UNITS = 4096
+
+
+@dataclass(frozen=True)
+class LearnedSlopes:
+    """A PReLU: leaky ReLUs whose slopes differ from unit to unit.
+
+    All statistics are of second order in the slope, so they depend on its mean
+    and its standard deviation alone; half of the units at one standard deviation below
+    and half above have the very same ones.
+
+    Attributes:
+        mean: of the slopes.
+        std: of the slopes.
+    """
+
+    mean: float
+    std: float
+
+    @property
+    def members(self) -> tuple[BoundActivation, BoundActivation]:
+        """The two leaky ReLUs that stand for all."""
+        low, high = self.mean - self.std, self.mean + self.std
+        return leaky_relu(low), leaky_relu(high)
+
+    def __call__(self, x: Any) -> Any:
+        return leaky_relu(self.mean)(x)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCall:
+    """Any layer, as it acts in training and without the cast to its own dtype."""
+
+    layer: Any
+
+    def __call__(self, x: Any) -> Any:
+        if "training" in inspect.signature(self.layer.call).parameters:
+            return self.layer.call(x, training=True)
+        return self.layer.call(x)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerUnits(LayerCall):
+    """A layer with learned arrays, whose units differ.
+
+    Attributes:
+        layer: the layer.
+        shape: of its input, without the batch axis.
+    """
+
+    shape: tuple[int, ...]
+
+    def batch(self, size: int) -> tuple[int, ...]:
+        """Returns the shape of a batch."""
+        return (size, *self.shape)
+
+    def spread(self, z: np.ndarray) -> np.ndarray:
+        """Returns a batch in which all units of a row receive one entry of `z`."""
+        column = z.reshape(-1, *(1 for _ in self.shape))
+        return np.broadcast_to(column, self.batch(z.size))
+
+
+def leaky_relu(slope: float) -> BoundActivation:
+    """Returns Keras's leaky ReLU with this slope."""
+    return BoundActivation(keras.activations.leaky_relu, (("negative_slope", slope),))
+
+
+def function_of_layer(layer: keras.Operation) -> Callable[[Any], Any]:
+    """Returns what a layer does, as a function that `evaluate` takes.
+
+    Raises:
+        ValueError: for a layer with too many units that differ.
+    """
+    # A subclass with its own `call` is another activation.
+    original = next(
+        (known for known in _KNOWN if type(layer).call is known.call), type(None)
+    )
+    if original in _KNOWN:
+        return _KNOWN[original](layer)
+    shape = _shape_of_units(layer)
+    return LayerCall(layer) if shape is None else LayerUnits(layer, shape)
+
+
+@contextlib.contextmanager
+def unchanged(function: Callable[[Any], Any]) -> Iterator[None]:
+    """Gives a layer its seeds and moving averages back on leaving."""
+    layer = function.layer if isinstance(function, LayerCall) else None
+    variables = getattr(layer, "variables", ())
+    before = [to_numpy(variable) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+
+
+def _shape_of_units(layer: Any) -> tuple[int, ...] | None:
+    """The input shape of a layer whose units can differ, None for any other."""
+    weights = getattr(layer, "weights", ())
+    if all(math.prod(weight.shape) <= 1 for weight in weights):
+        return None
+    shape = (layer.get_build_config() or {}).get("input_shape")
+    if not shape or len(shape) < 2 or not all(_is_size(n) for n in shape[1:]):
+        return None
+    sizes = tuple(1 if size is None else size for size in shape[1:])
+    if math.prod(sizes) > _MOST_UNITS:
+        raise ValueError(
+            message(
+                f"`activation` must have at most {_MOST_UNITS} units that differ.",
+                f"activation={layer.path!r} with input shape {tuple(shape)}",
+                "Share its weights along the axes of space or time.",
+            )
+        )
+    return sizes
+
+
+def _is_size(size: Any) -> bool:
+    return size is None or isinstance(size, int)
+
+
+def _relu(layer: Any) -> BoundActivation:
+    names = ("negative_slope", "max_value", "threshold")
+    return BoundActivation(
+        keras.activations.relu, tuple((name, getattr(layer, name)) for name in names)
+    )
+
+
+def _elu(layer: Any) -> BoundActivation:
+    return BoundActivation(keras.activations.elu, (("alpha", layer.alpha),))
+
+
+def _prelu(layer: Any) -> LearnedSlopes:
+    slopes = to_numpy(layer.alpha) if layer.built else _drawn(layer.alpha_initializer)
+    slopes = slopes.astype(np.float64)
+    return LearnedSlopes(float(np.mean(slopes)), float(np.std(slopes)))
+
+
+def _drawn(initializer: Any) -> np.ndarray:
+    seed: Any = getattr(initializer, "seed", None)
+    if not hasattr(seed, "state"):  # no SeedGenerator
+        return to_numpy(initializer((_DRAWS,)))
+    before = to_numpy(seed.state)  # looking must not change what training draws
+    try:
+        return to_numpy(initializer((_DRAWS,)))
+    finally:
+        seed.state.assign(before)
+
+
+_KNOWN: dict[Any, Callable[[Any], Callable[[Any], Any]]] = {
+    keras.layers.ELU: _elu,
+    keras.layers.LeakyReLU: lambda layer: leaky_relu(layer.negative_slope),
+    keras.layers.PReLU: _prelu,
+    keras.layers.ReLU: _relu,
+}
