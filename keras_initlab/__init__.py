@@ -15,8 +15,6 @@ from ._activations import CriticalPoint as CriticalPoint
 from ._activations import activation_statistics as activation_statistics
 from ._activations import critical_point as critical_point
 from ._activations import gain as gain
-from ._axes import Fans as Fans
-from ._axes import KernelAxes as KernelAxes
 from ._errors import NoKernelsError as NoKernelsError
 from ._errors import NotPointwiseError as NotPointwiseError
 from ._errors import StructureChangedError as StructureChangedError
@@ -24,6 +22,8 @@ from ._errors import TrainedWeightsError as TrainedWeightsError
 from ._errors import UnbuiltModelError as UnbuiltModelError
 from ._errors import UnknownLayerWarning as UnknownLayerWarning
 from ._errors import UnsupportedModelError as UnsupportedModelError
+from ._fans import Fans as Fans
+from ._fans import KernelAxes as KernelAxes
 from ._fans import fans as fans
 from ._fans import register_fans as register_fans
 from ._reinitialize import reinitialize as reinitialize

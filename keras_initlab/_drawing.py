@@ -9,7 +9,7 @@ import numpy as np
 
 from ._arrays import to_numpy
 from ._errors import message
-from ._placement import Placement, placed
+from ._fans import Placement, placed
 
 
 def draw(
@@ -30,7 +30,7 @@ def draw(
     """
     shape = tuple(variable.shape)
     seeded = _seeded(initializer, seed, layer, axes)
-    with placed(Placement(layer, axes)):
+    with placed(Placement(layer, axes, variable=variable)):
         values = to_numpy(seeded(shape, dtype=variable.dtype))
     bad = np.count_nonzero(~np.isfinite(values.astype("float64")))
     if bad or values.shape != shape:

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from . import _seeds
-from ._axes import KernelAxes
+from ._choosing import chosen
 from ._drawing import draw, draw_bias
 from ._errors import UnbuiltModelError, check_count, message
-from ._layouts import own_kernels, variable_of
+from ._fans import KernelAxes, own_kernels, variable_of
 from ._writing import Applied, fresh_slots, write
 
 
@@ -122,6 +122,10 @@ def _initializer_of(place: _Place) -> Any:
         initializer = getattr(place.layer, f"{attribute}_initializer", None)
         if callable(initializer):
             return initializer
+    if name == "vector_u" and isinstance(
+        place.layer, keras.layers.SpectralNormalization
+    ):
+        return keras.initializers.TruncatedNormal(stddev=0.02)  # as its `build` does
     if not place.variable.trainable:
         return None  # a state, such as a quantized kernel's scale
     return _made_again(place.layer).get(_own_index(place))
@@ -161,32 +165,17 @@ def _made_again(layer: Any) -> dict[int, Any]:
 def _chosen(
     places: list[_Place], only: Sequence[str] | Callable[[Any], bool] | None
 ) -> list[_Place]:
-    places = [place for place in places if "float" in place.variable.dtype]
-    if only is None:
-        return [place for place in places if not _is_frozen(place)]
-    if callable(only):
-        return [place for place in places if only(place.variable)]
-    names = [only] if isinstance(only, str) else list(only)
-    unknown = [n for n in names if not any(_is_named(place, n) for place in places)]
-    if unknown:
-        raise ValueError(
-            message(
-                "`only` must name variables or layers of the model.",
-                f"only={unknown}",
-                f"The first variables are {[p.variable.path for p in places[:3]]}.",
-            )
-        )
-    return [place for place in places if any(_is_named(place, n) for n in names)]
+    drawable = [place for place in places if "float" in place.variable.dtype]
+    meant = chosen(
+        drawable, only, lambda place: place.variable.path, lambda place: place.variable
+    )
+    return [place for place in meant if only is not None or not _is_frozen(place)]
 
 
 def _is_frozen(place: _Place) -> bool:
     own = [id(variable) for variable in place.layer._trainable_variables]
     is_weight = id(place.variable) in own
     return not place.layer.trainable or (is_weight and not place.variable.trainable)
-
-
-def _is_named(place: _Place, name: str) -> bool:
-    return f"/{name}/" in f"/{place.variable.path}/"
 
 
 def _check_built(model: Any) -> None:

@@ -69,9 +69,15 @@ def fresh_slots(model: Any) -> list[tuple[Any, np.ndarray]]:
         return []
     # A new optimizer knows best what slots start at; only its rate is the old one's.
     fresh = type(optimizer).from_config(optimizer.get_config())
-    fresh.build(model.trainable_variables)
+    fresh.build(_built_for(optimizer) or model.trainable_variables)
     pairs = zip(optimizer.variables, fresh.variables, strict=True)
     return [(variable, to_numpy(start)) for variable, start in pairs]
+
+
+def _built_for(optimizer: Any) -> list[Any]:
+    # Some of them may have been frozen since. One that scales the loss holds another.
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return getattr(inner, "_trainable_variables", [])
 
 
 def structure(model: keras.Model) -> list[tuple[Any, ...]]:

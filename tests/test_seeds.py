@@ -1,7 +1,9 @@
 import keras
+import numpy as np
 import pytest
+from keras import layers, ops
 
-from keras_initlab import _seeds
+from keras_initlab import _seeds, recommend, reinitialize
 
 LARGEST = 2**31 - 1
 
@@ -47,3 +49,62 @@ def test_fresh_depends_on_the_global_seed():
     first = _seeds.fresh()
     keras.utils.set_random_seed(4)
     assert _seeds.fresh() != first
+
+
+START_OVER = {
+    "recommend": lambda model, seed: recommend(model).apply(seed, overwrite=True),
+    "reinitialize": reinitialize,
+}
+
+
+def network(*more):
+    return keras.Sequential(
+        [
+            keras.Input((32,)),
+            layers.Dense(32, "relu"),
+            layers.Dense(32, "relu"),
+            layers.Dense(32),
+            *more,
+        ]
+    )
+
+
+def kernels(model):
+    return [ops.convert_to_numpy(layer.kernel) for layer in model.layers[:3]]
+
+
+def is_independent(one, other):
+    # Five standard errors of the correlation of independent values.
+    return abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 5 / one.size**0.5
+
+
+@pytest.mark.parametrize("name", START_OVER)
+def test_the_same_weights_whatever_came_before_and_between(name):
+    plain = network()
+    START_OVER[name](plain, 4)
+    keras.Sequential([keras.Input((32,)), layers.Dense(32)])
+    later = network()
+    later.compile("sgd", "mse")
+    later.fit(np.ones((4, 32)), np.ones((4, 32)), verbose=0)
+    START_OVER[name](later, 4)
+    assert [w.path for w in plain.weights] != [w.path for w in later.weights]
+    np.testing.assert_array_equal(kernels(later), kernels(plain))
+
+
+def test_the_same_weights_whatever_comes_after():
+    plain, longer = network(), network(layers.ReLU(), layers.Dense(32))
+    for model in (plain, longer):
+        reinitialize(model, 4)
+    np.testing.assert_array_equal(kernels(longer), kernels(plain))
+
+
+@pytest.mark.parametrize("name", START_OVER)
+def test_bases_and_positions_give_independent_values(name):
+    model = network()
+    drawn = []
+    for base in (0, 1, 2**31):
+        START_OVER[name](model, base)
+        drawn += kernels(model)
+    for number, one in enumerate(drawn):
+        assert all(is_independent(one, other) for other in drawn[:number])
+    assert not is_independent(drawn[0], drawn[0] + drawn[1])

@@ -9,9 +9,8 @@ import keras
 from keras import ops
 
 from .. import _seeds
-from .._axes import KernelAxes, read_axes
 from .._errors import message
-from .._placement import Placement, placement
+from .._fans import KernelAxes, Placement, placement, read_axes
 
 PACKAGE = "keras_initlab"
 

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from .. import _seeds
 from .._errors import check_count, check_finite, check_positive, message
-from .._fans import kernels
-from .._placement import placement
+from .._fans import Kernel, Placement, kernels, placement
 from ._base import PACKAGE, SeededInitializer
 
 
@@ -57,8 +57,12 @@ class FanInBias(SeededInitializer, keras.initializers.RandomUniform):
         fan_in = _fan_in_here(shape) if self.fan_in is None else self.fan_in
         limit = self.scale / math.sqrt(max(1.0, fan_in))
         working, dtype = self._dtypes(dtype)
-        drawn = keras.random.uniform(shape, -limit, limit, working, self._stream())
-        return ops.cast(drawn, dtype)
+        seed = self._stream()
+        if isinstance(seed, int):  # an LSTM asks for its gates in two parts
+            seed = _seeds.derive(seed, *shape)
+        return ops.cast(
+            keras.random.uniform(shape, -limit, limit, working, seed), dtype
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make an equal initializer."""
@@ -151,8 +155,7 @@ def _checked_fan_in(fan_in: float) -> float:
 def _fan_in_here(shape: Sequence[int]) -> float:
     """The fan_in of the kernel beside the bias that is being drawn."""
     place = placement()
-    found = [] if place is None else kernels(place.layer)
-    beside = [kernel for kernel in found if kernel.brings_bias]
+    beside = [] if place is None else _kernels_before(place)
     if not beside:
         raise ValueError(
             message(
@@ -162,3 +165,15 @@ def _fan_in_here(shape: Sequence[int]) -> float:
             )
         )
     return beside[-1].fans.fan_in
+
+
+def _kernels_before(place: Placement) -> list[Kernel]:
+    """The layer's own kernels that bring a bias and were there before this one."""
+    own = [id(variable) for variable in place.layer._trainable_variables]
+    bias = id(place.variable)
+    before = own[: own.index(bias)] if bias in own else own
+    return [
+        kernel
+        for kernel in kernels(place.layer)
+        if id(kernel.variable) in before and kernel.brings_bias
+    ]

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 
 from .._activations import gain, resolve
-from .._axes import Fans
 from .._errors import check_positive
+from .._fans import Fans
 from ._he import AdaptiveHe
 
 # The textbook's choice: scale, fan, distribution.

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 
 from .._activations import gain, resolve
-from .._axes import KernelAxes
 from .._errors import (
     check_choice,
     check_count,
@@ -17,6 +16,7 @@ from .._errors import (
     check_non_negative,
     check_positive,
 )
+from .._fans import KernelAxes
 from ._base import PACKAGE, LayoutInitializer
 
 _MODES = ("fan_avg", "fan_in", "fan_out")

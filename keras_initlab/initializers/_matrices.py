@@ -7,8 +7,8 @@ from typing import Any
 
 from keras import ops
 
-from .._axes import KernelAxes
 from .._errors import message
+from .._fans import KernelAxes
 
 
 def matrix_shape(shape: tuple[int, ...], axes: KernelAxes) -> tuple[int, int, int]:

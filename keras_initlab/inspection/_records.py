@@ -6,8 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._axes import Fans, KernelAxes
-from .._fans import Kernel
+from .._fans import Fans, Kernel, KernelAxes
 from ._operations import Effect, activation_name
 
 ROLES = (

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 
 from .. import _seeds
+from .._choosing import chosen
 from .._drawing import draw, draw_bias
-from .._errors import check_count, message
+from .._errors import check_count
 from .._writing import Applied, fresh_slots, write
 from ._row import Row
 from ._trained import check_untrained
@@ -29,11 +30,11 @@ def apply_rows(
         seed = check_count("seed", seed, usual=0, least=0)
     base = _seeds.fresh() if seed is None else seed
     candidates = [row for row in rows if row.initializer is not None]
-    chosen = [row for row in _selected(rows, only) if row.initializer is not None]
+    meant = [row for row in chosen(rows, only, _path) if row.initializer is not None]
     if not overwrite:
-        check_untrained(model, chosen, is_part=len(chosen) < len(candidates))
+        check_untrained(model, meant, is_part=len(meant) < len(candidates))
     fresh: list[tuple[Any, np.ndarray]] = []
-    for row in chosen:
+    for row in meant:
         fresh += _drawn(row, base)
     if reset_optimizer:
         fresh += fresh_slots(model)
@@ -70,29 +71,5 @@ def _by_the_layer(initializer: Any) -> Any:
     return type(initializer).from_config({**config, **axes})
 
 
-def _selected(
-    rows: Sequence[Row], only: Sequence[str] | Callable[[Row], bool] | None
-) -> list[Row]:
-    if only is None:
-        return list(rows)
-    if callable(only):
-        return [row for row in rows if only(row)]
-    names = [only] if isinstance(only, str) else list(only)
-    unknown = [name for name in names if not any(_is_named(r, name) for r in rows)]
-    if unknown:
-        raise ValueError(
-            message(
-                "`only` must name kernels or layers of the model.",
-                f"only={unknown}",
-                f"The first kernels are {[row.path for row in rows[:3]]}.",
-            )
-        )
-    return [row for row in rows if any(_is_named(row, name) for name in names)]
-
-
-def _is_named(row: Row, name: str) -> bool:
-    return (
-        row.path == name
-        or f"{row.path}/".startswith(f"{name}/")
-        or (f"/{name}/" in f"/{row.path}")
-    )
+def _path(row: Row) -> str:
+    return row.path

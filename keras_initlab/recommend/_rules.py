@@ -11,8 +11,8 @@ from typing import Any
 
 import keras
 
-from .._axes import keras_fans
 from .._errors import check_count, message
+from .._fans import keras_fans
 from ..initializers import AdaptiveHe, LayerSequential, SpectralNorm, WidthAware
 from ..inspection import Inspection, KernelRecord
 from ._choice import FROZEN, Choice

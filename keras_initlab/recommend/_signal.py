@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from .._activations import ActivationStatistics, activation_statistics, moments_at
-from .._axes import keras_fans
+from .._fans import keras_fans
 from ..initializers import DeltaOrthogonal, MirroredOrthogonal, Orthogonal
 from ..inspection import Effect, Inspection, KernelRecord, Link, Merge, activation_name
 from ._arrivals import Arrival, Arrivals, statistics_or_none

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import keras
 
+from .._errors import UnbuiltModelError, UnknownLayerWarning, message
 from ._axes import Fans, KernelAxes
-from ._errors import UnbuiltModelError, UnknownLayerWarning, message
 from ._layouts import own_kernels, register, variable_of
 
 # In layers with two kernels, the other one brings the bias.
@@ -60,7 +60,7 @@ def kernels(layer: keras.Layer) -> list[Kernel]:
     # A wrapper may list the kernel of the layer within as its own.
     theirs = {id(kernel.variable) for kernel in within}
     found = [
-        Kernel(variable, layer, name, axes, _shape(layer, name, variable), is_known)
+        _kernel(variable, layer, name, axes, is_known)
         for name, axes in layouts.items()
         if (variable := variable_of(layer, name)) is not None
         and id(variable) not in theirs
@@ -168,6 +168,21 @@ def register_fans(
         )
     register(layer_class, function)
     return function
+
+
+def _kernel(
+    variable: Any, layer: Any, name: str, axes: KernelAxes, is_known: bool
+) -> Kernel:
+    shape = _shape(layer, name, variable)
+    if not axes.fits(len(shape)):
+        raise ValueError(
+            message(
+                "The axes registered for a kernel must lie within its rank.",
+                f"{axes} for {variable.path!r} of shape {shape}",
+                f"Mend what `register_fans` was given for {type(layer).__name__}.",
+            )
+        )
+    return Kernel(variable, layer, name, axes, shape, is_known)
 
 
 def _shape(layer: Any, name: str, variable: Any) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ._errors import message
+from .._errors import message
 
 
 class Fans(NamedTuple):
@@ -63,6 +63,10 @@ class KernelAxes:
         fan_in = window * inputs / self.upsampling
         fan_out = window * outputs / (self.groups * self.gates * self.stride)
         return Fans(_whole(fan_in), _whole(fan_out))
+
+    def fits(self, rank: int) -> bool:
+        """Whether a kernel of this rank has all these axes."""
+        return max((*self.inputs, *self.outputs, *self.window), default=-1) < rank
 
     @property
     def input_axes(self) -> tuple[int, ...]:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import keras
 
+from .._errors import message
 from ._axes import KernelAxes, keras_axes
-from ._errors import message
 
 Layouts = Mapping[str, KernelAxes]
 _registered: dict[type, Callable[[Any], Layouts]] = {}
