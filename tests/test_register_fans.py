@@ -102,7 +102,7 @@ def test_the_function_reads_the_settings_of_the_layer():
     register_fans(
         Mixer,
         lambda layer: {
-            "mixing": KernelAxes((2,), (1,), stride=layer.heads, gates=layer.heads)
+            "mixing": KernelAxes((2,), (1,), upsampling=layer.heads, gates=layer.heads)
         },
     )
     assert only_fans(built(Mixer(heads=2))) == (8, 24)

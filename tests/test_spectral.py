@@ -488,7 +488,7 @@ ARGUMENTS = {
     ),
     "input size for a matrix": (
         lambda: SpectralNorm(input_size=8),
-        "Received: operator='matrix', input_size=8. Leave it out",
+        "Received: input_size=8, operator='matrix'. Leave it out",
     ),
     "size zero": (lambda: convolution(0), "positive int, .*: input_size=0"),
     "size negative": (lambda: convolution(-8), "input_size=-8"),

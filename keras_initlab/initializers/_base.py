@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ class SeededInitializer(keras.initializers.Initializer):
     """Base of the initializers that draw.
 
     Args:
-        seed: an int (the same values at every call with one shape), a
+        seed: an int in [0, 2³²) (the same values at every call with one shape), a
             `keras.random.SeedGenerator` (new values at every call), or None for a
             random int kept for the initializer's life. Within one layer that holds
             several kernels (attention, both directions of a recurrent layer) each
@@ -27,6 +28,9 @@ class SeededInitializer(keras.initializers.Initializer):
     """
 
     seed: Any
+
+    def __init__(self, seed: Any = None):
+        super().__init__(seed=_checked_seed(seed))
 
     def _stream(self) -> Any:
         """The seed for one draw at the place that is being drawn for."""
@@ -58,7 +62,7 @@ class SeededInitializer(keras.initializers.Initializer):
     @staticmethod
     def _dtypes(dtype: Any) -> tuple[str, str]:
         """The dtype to draw in, at least float32, and the one that is asked for."""
-        dtype = keras.utils.standardize_dtype(dtype or keras.config.floatx())
+        dtype = checked_dtype(dtype)
         return (dtype if dtype == "float64" else "float32"), dtype
 
     def _normal(self, shape: Sequence[int], dtype: str, std: float = 1.0) -> Any:
@@ -108,7 +112,7 @@ class LayoutInitializer(SeededInitializer, keras.initializers.VarianceScaling):
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         """Returns a kernel of this shape, drawn in at least float32."""
-        shape = tuple(shape)
+        shape = checked_shape(shape)
         working, dtype = self._dtypes(dtype)
         axes = self._axes_for(len(shape))
         if 0 in shape:
@@ -136,14 +140,65 @@ class LayoutInitializer(SeededInitializer, keras.initializers.VarianceScaling):
         }
 
 
+def checked_shape(shape: Any) -> tuple[int, ...]:
+    """Returns a shape as a tuple of ints, or raises if it is none."""
+    sizes = _whole_numbers(shape)
+    if sizes is None or any(size < 0 for size in sizes):
+        raise ValueError(
+            message(
+                "`shape` must be a sequence of whole numbers of at least 0.",
+                f"shape={shape!r}",
+            )
+        )
+    return sizes
+
+
+def checked_dtype(dtype: Any) -> str:
+    """Returns a dtype's name, Keras's `floatx` for None; raises if it is no float."""
+    dtype = keras.utils.standardize_dtype(dtype or keras.config.floatx())
+    if not keras.backend.is_float_dtype(dtype):
+        raise ValueError(
+            message(
+                "`dtype` must be one of floating-point numbers.", f"dtype={dtype!r}"
+            )
+        )
+    return dtype
+
+
+def _checked_seed(seed: Any) -> Any:
+    # Keras hands ints to JAX as uint32, and restores a generator from a dict.
+    is_int = isinstance(seed, int) and not isinstance(seed, bool)
+    if (is_int and 0 <= seed < 2**32) or isinstance(
+        seed, (keras.random.SeedGenerator, dict, type(None))
+    ):
+        return seed
+    raise ValueError(
+        message(
+            "`seed` must be an int in [0, 2**32), a `keras.random.SeedGenerator` or "
+            "None.",
+            f"seed={seed!r}",
+        )
+    )
+
+
 def _axes(name: str, axes: Any) -> tuple[int, ...] | None:
     if axes is None:
         return None
-    try:
-        return tuple(int(axis.__index__()) for axis in axes)
-    except (TypeError, AttributeError):
+    numbers = _whole_numbers(axes)
+    if numbers is None:
         raise ValueError(
             message(
                 f"`{name}` must be a sequence of whole numbers.", f"{name}={axes!r}"
             )
-        ) from None
+        )
+    return numbers
+
+
+def _whole_numbers(values: Any) -> tuple[int, ...] | None:
+    """The values as ints, or None if they are no sequence of whole numbers."""
+    try:
+        values = tuple(values)
+        numbers = tuple(operator.index(value) for value in values)
+    except TypeError:
+        return None
+    return None if any(isinstance(value, bool) for value in values) else numbers

@@ -12,7 +12,7 @@ from keras import ops
 from .. import _seeds
 from .._errors import check_count, check_finite, check_positive, message
 from .._fans import Kernel, Placement, kernels, placement
-from ._base import PACKAGE, SeededInitializer
+from ._base import PACKAGE, SeededInitializer, checked_dtype, checked_shape
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -54,6 +54,7 @@ class FanInBias(SeededInitializer, keras.initializers.RandomUniform):
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         """Returns a bias of this shape, drawn in at least float32."""
+        shape = checked_shape(shape)
         fan_in = _fan_in_here(shape) if self.fan_in is None else self.fan_in
         limit = self.scale / math.sqrt(max(1.0, fan_in))
         working, dtype = self._dtypes(dtype)
@@ -114,15 +115,16 @@ class ForgetGateBias(keras.initializers.Initializer):
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         """Returns a bias of this shape."""
+        shape, dtype = checked_shape(shape), checked_dtype(dtype)
         place = placement()
         if place is not None and getattr(place.layer, "unit_forget_bias", False):
             return self._beside_kerass_own(shape, dtype)
-        *leading, units = shape
-        if units % self.gates:
+        *leading, units = shape or (1,)
+        if not shape or units % self.gates:
             raise ValueError(
                 message(
                     "The last axis of the bias must divide into `gates`.",
-                    f"shape={tuple(shape)}, gates={self.gates}",
+                    f"shape={shape}, gates={self.gates}",
                 )
             )
         block = (*leading, units // self.gates)

@@ -244,7 +244,7 @@ def _sample(
 
 def _loaded(activation: Any) -> Any:
     """The activation as given, or as restored from a config."""
-    if isinstance(activation, dict):
+    if isinstance(activation, dict) and "class_name" in activation:
         restored = keras.saving.deserialize_keras_object(activation)
         return restored if callable(restored) else keras.activations.get(activation)
     resolve(activation)  # raises for what is no activation

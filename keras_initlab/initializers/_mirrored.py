@@ -49,8 +49,9 @@ class MirroredOrthogonal(LayoutInitializer):
         output_axes: axes whose product is fan_out.
 
     Raises:
-        ValueError: if `gain` is out of range, the shape has fewer than two axes, or
-            there are fewer than two units on a mirrored side.
+        ValueError: if `gain` is out of range, the shape has fewer than two axes, the
+            kernel has gates or groups, or there are fewer than two units on a mirrored
+            side.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8,))])
@@ -84,6 +85,7 @@ class MirroredOrthogonal(LayoutInitializer):
 
     def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
         check_matrix(type(self).__name__, shape)
+        _check_one_block(axes, shape)
         batch, inputs, outputs = tap_shape(shape, axes)
         _check_pairs("mirror_inputs", self.mirror_inputs, inputs, shape)
         _check_pairs("mirror_outputs", self.mirror_outputs, outputs, shape)
@@ -113,6 +115,18 @@ class MirroredOrthogonal(LayoutInitializer):
             "mirror_outputs": self.mirror_outputs,
             **super().get_config(),
         }
+
+
+def _check_one_block(axes: KernelAxes, shape: tuple) -> None:
+    # The two units of a pair would stand in different groups, and read other inputs.
+    if axes.blocks > 1:
+        raise ValueError(
+            message(
+                "`MirroredOrthogonal` needs a kernel without gates and groups.",
+                f"shape={shape}, gates={axes.gates}, groups={axes.groups}",
+                "Use `Orthogonal` or `DeltaOrthogonal`.",
+            )
+        )
 
 
 def _check_pairs(name: str, mirrored: bool, units: int, shape: tuple) -> None:

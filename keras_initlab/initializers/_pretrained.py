@@ -10,8 +10,8 @@ import numpy as np
 from keras import ops
 
 from .._arrays import to_numpy
-from .._errors import check_finite, check_positive, message
-from ._base import PACKAGE, SeededInitializer
+from .._errors import check_finite, check_flag, check_positive, message
+from ._base import PACKAGE, SeededInitializer, checked_shape
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -68,11 +68,12 @@ class MatchPretrained(SeededInitializer, keras.initializers.RandomNormal):
                     + (f" and std {values.std():.3g}" if values.size else ""),
                 )
             )
-        mean = float(values.mean()) if match_mean else 0.0
+        mean = float(values.mean()) if check_flag("match_mean", match_mean) else 0.0
         return cls(float(values.std()), mean, seed)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         """Returns a kernel of this shape, drawn in at least float32."""
+        shape = checked_shape(shape)
         working, dtype = self._dtypes(dtype)
         return ops.cast(self.mean + self._normal(shape, working, self.std), dtype)
 

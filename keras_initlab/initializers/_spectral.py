@@ -186,8 +186,8 @@ def _check_input_size(value: Any, operator: str) -> int | tuple[int, ...] | None
     if operator == "matrix" and value is not None:
         raise ValueError(
             message(
-                "`input_size` counts for `operator='convolution'` only.",
-                f"operator='matrix', input_size={value!r}",
+                "`input_size` must be left out with `operator='matrix'`.",
+                f"input_size={value!r}, operator='matrix'",
                 "Leave it out, or ask for the convolution.",
             )
         )
