@@ -12,8 +12,8 @@ import numpy as np
 from . import _seeds
 from ._choosing import chosen
 from ._drawing import draw, draw_bias
-from ._errors import UnbuiltModelError, check_count, message
-from ._fans import KernelAxes, own_kernels, variable_of
+from ._errors import check_count, message
+from ._fans import KernelAxes, check_built, own_kernels, variable_of
 from ._writing import Applied, fresh_slots, write
 
 
@@ -64,7 +64,7 @@ def reinitialize(
         2
         >>> applied.undo()
     """
-    _check_built(model)
+    check_built("model", model)
     if seed is not None:
         seed = check_count("seed", seed, usual=0, least=0)
     base = _seeds.fresh() if seed is None else seed
@@ -176,21 +176,6 @@ def _is_frozen(place: _Place) -> bool:
     own = [id(variable) for variable in place.layer._trainable_variables]
     is_weight = id(place.variable) in own
     return not place.layer.trainable or (is_weight and not place.variable.trainable)
-
-
-def _check_built(model: Any) -> None:
-    if not isinstance(model, keras.Layer):
-        raise TypeError(
-            message("`model` must be a Keras model or layer.", f"model={model!r}")
-        )
-    if not model.built:
-        raise UnbuiltModelError(
-            message(
-                "`model` must be built.",
-                f"model={model.name!r}, not built",
-                "Call it on data, or call its `build` with an input shape.",
-            )
-        )
 
 
 def _no_initializer(lost: list[str]) -> str:

@@ -563,13 +563,13 @@ def test_nothing_changes_if_a_variable_cannot_be_written(monkeypatch):
 
 @pytest.mark.parametrize("model", [None, "model", keras.Sequential, np.ones(3)])
 def test_what_is_no_model(model):
-    with pytest.raises(TypeError, match=r"`model` must be a Keras model.*model="):
+    with pytest.raises(TypeError, match=r"`model` must be a Keras layer .*model="):
         reinitialize(model, seed=0)
 
 
 def test_an_unbuilt_model():
     model = keras.Sequential([layers.Dense(3)], name="bare")
-    with pytest.raises(UnbuiltModelError, match="model='bare', not built"):
+    with pytest.raises(UnbuiltModelError, match=r"model='bare' \(Sequential\), not built"):
         reinitialize(model, seed=0)
 
 

@@ -100,21 +100,26 @@ def fans(layer: keras.Layer) -> dict[str, Fans]:
         Glorot and Bengio 2010, "Understanding the difficulty of training deep
         feedforward neural networks", equations 5 and 6, for the two fans.
     """
+    check_built("layer", layer)
+    found = kernels(layer)
+    _warn_of_unknown(found)
+    return {kernel.variable.path: kernel.fans for kernel in found}
+
+
+def check_built(name: str, layer: Any) -> None:
+    """Raises if the argument `name` is no Keras layer or model that has been built."""
     if not isinstance(layer, keras.Layer):
         raise TypeError(
-            message("`layer` must be a Keras layer or model.", f"layer={layer!r}")
+            message(f"`{name}` must be a Keras layer or model.", f"{name}={layer!r}")
         )
     if not layer.built:
         raise UnbuiltModelError(
             message(
-                "`layer` must be built.",
-                f"layer={layer.name!r} ({type(layer).__name__}), not built",
+                f"`{name}` must be built.",
+                f"{name}={layer.name!r} ({type(layer).__name__}), not built",
                 "Call it on data, or call its `build` with an input shape.",
             )
         )
-    found = kernels(layer)
-    _warn_of_unknown(found)
-    return {kernel.variable.path: kernel.fans for kernel in found}
 
 
 def register_fans(
