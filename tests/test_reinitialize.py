@@ -569,7 +569,9 @@ def test_what_is_no_model(model):
 
 def test_an_unbuilt_model():
     model = keras.Sequential([layers.Dense(3)], name="bare")
-    with pytest.raises(UnbuiltModelError, match=r"model='bare' \(Sequential\), not built"):
+    with pytest.raises(
+        UnbuiltModelError, match=r"model='bare' \(Sequential\), not built"
+    ):
         reinitialize(model, seed=0)
 
 

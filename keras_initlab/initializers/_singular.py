@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -21,11 +20,6 @@ from keras import ops
 # 2e-3 in 400 draws, where the median is 1e-8.
 _BLOCK = 8
 _STEPS_PER_CUBE_ROOT = 2.5
-# Squared lengths, relative to the longest, below which directions are inaccurate.
-_RANK_TOLERANCE = 1e-5
-_TINY = 1e-30
-# Lengths of rounding errors, in units of the machine's epsilon.
-_NOISE = 50
 
 
 def largest_singular_value(matrices: Any) -> Any:
@@ -38,21 +32,21 @@ def largest_singular_value(matrices: Any) -> Any:
     but for rounding.
 
     Args:
-        matrices: shape `(batch, rows, columns)`. Random ones are solved to rounding
-            error; for others the number of steps is a guess.
+        matrices: shape `(batch, rows, columns)`, of full rank. Random ones are solved
+            to rounding error; for others the number of steps is a guess.
 
     References:
         Golub and Underwood 1977, "The block Lanczos method for computing eigenvalues".
     """
     _, rows, columns = matrices.shape
     if rows < columns:
-        matrices, columns = ops.swapaxes(matrices, -1, -2), rows
+        matrices, columns = _transposed(matrices), rows
     steps = krylov_steps(columns)
     # Squaring loses digits of small singular values, none of the largest.
     if steps * _BLOCK < columns:
         gram = _projected_gram(matrices, steps)
     else:
-        gram = ops.swapaxes(matrices, -1, -2) @ matrices
+        gram = _transposed(matrices) @ matrices
     return ops.sqrt(ops.svd(gram, compute_uv=False)[:, 0])
 
 
@@ -85,19 +79,20 @@ def _projected_gram(matrices: Any, steps: int) -> Any:
     but for rounding. That costs a basis to store and to reread, and what is lost makes
     copies of eigenvalues that were found already; no harm to the largest.
     """
-    transposed = ops.swapaxes(matrices, -1, -2)
-    block = _first_block(matrices)
-    previous = ops.zeros_like(block)
+    transposed, block = _transposed(matrices), _first_block(matrices)
+    previous, coupling = ops.zeros_like(block), None
     diagonal, beside = [], []
     for _ in range(steps):
         product = transposed @ (matrices @ block)
-        nearby = ops.concatenate([previous, block], axis=-1)
-        previous, block = block, _new_directions(nearby, product)
-        against = ops.swapaxes(product, -1, -2)
-        diagonal.append(against @ previous)
-        beside.append(against @ block)
+        if coupling is not None:
+            product = product - previous @ coupling
+        within = _transposed(block) @ product
+        previous, (block, triangle) = block, ops.qr(product - block @ within)
+        coupling = _transposed(triangle)
+        diagonal.append(within)
+        beside.append(coupling)
     upper = _block_bands(ops.stack(diagonal, 1) / 2, ops.stack(beside, 1))
-    return upper + ops.swapaxes(upper, -1, -2)
+    return upper + _transposed(upper)
 
 
 def _block_bands(diagonal: Any, beside: Any) -> Any:
@@ -118,34 +113,5 @@ def _first_block(matrices: Any) -> Any:
     return ops.broadcast_to(block, (batch, columns, _BLOCK))
 
 
-def _new_directions(nearby: Any, product: Any) -> Any:
-    """Orthonormal columns, or zeros, for what nearby blocks lack of a product."""
-    # In an invariant space nothing remains but rounding errors, and those point
-    # anywhere, also back at blocks that are not near.
-    epsilon = np.finfo(keras.backend.standardize_dtype(product.dtype)).eps
-    noise = (_NOISE * float(epsilon)) ** 2 * ops.sum(product**2, axis=(-2, -1))
-    block = product
-    for least in (noise, 0 * noise):  # twice, for the rounding errors of what remains
-        overlap = ops.swapaxes(nearby, -1, -2) @ block
-        block = _orthonormal_or_zero(block - nearby @ overlap, least)
-    return block
-
-
-def _orthonormal_or_zero(block: Any, least: Any) -> Any:
-    """Orthonormal columns that span a block, zeros where its rank runs out.
-
-    QR would make up the missing directions, and those may lie in earlier blocks.
-
-    Args:
-        block: shape `(batch, rows, size)`.
-        least: squared lengths that count as none, shape `(batch,)`.
-
-    References:
-        Stathopoulos and Wu 2002, "A block orthogonalization procedure with constant
-        synchronization requirements", algorithm 3.1.
-    """
-    values, vectors = ops.eigh(ops.swapaxes(block, -1, -2) @ block)
-    least = ops.maximum(ops.expand_dims(least, -1), _RANK_TOLERANCE * values[:, -1:])
-    least = ops.maximum(least, _TINY)
-    inverse = ops.where(values > least, 1 / ops.sqrt(ops.maximum(values, least)), 0.0)
-    return block @ (vectors * ops.expand_dims(inverse, -2))
+def _transposed(matrices: Any) -> Any:
+    return ops.swapaxes(matrices, -1, -2)
