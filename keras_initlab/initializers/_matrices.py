@@ -31,6 +31,8 @@ def to_kernel(matrices: Any, shape: tuple[int, ...], axes: KernelAxes) -> Any:
     """Lays a stack `(batch, rows, columns)` out as a kernel of this shape."""
     order = [axis for group in _grouped_axes(len(shape), axes) for axis in group]
     stacked = ops.reshape(matrices, [shape[axis] for axis in order])
+    if order == sorted(order):
+        return stacked  # a transposition would copy it
     return ops.transpose(stacked, [order.index(axis) for axis in range(len(shape))])
 
 
