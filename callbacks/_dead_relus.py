@@ -28,9 +28,13 @@ class DeadReLULogger(ObservingCallback):
     Watched are all layers whose activation is exactly 0 for negative input (ReLU,
     ReLU6): as an `activation=`, an `Activation` or `ReLU` layer, or `keras.ops.relu`
     in a Functional model. Units lie on the last axis, or on the layer's channel axis
-    if it has a `data_format`. Layers inside recurrent ones run in a loop and are not
-    watched. A unit that is NaN is not dead, unless TensorFlow fused its ReLU into an
-    operation that turns NaN into 0.
+    if it has a `data_format`. A unit that is NaN is not dead, unless TensorFlow fused
+    its ReLU into an operation that turns NaN into 0.
+
+    Layers inside recurrent ones run in a loop and are not watched. Another layer cannot
+    be seen if any of its calls in a train step is inside a compiled loop, branch or
+    `vmap`, or, on JAX, inside a `jit`, a `checkpoint` (Keras's `RematScope`) or a
+    derivative other than `jax.grad` and `jax.value_and_grad`; its fraction is NaN.
 
     Keras's logs get `dead_relu_fraction`, the dead share of all watched units. Logs
     given in `log_to` get it once an epoch, and `dead_relu_fraction/<layer path>`.
@@ -44,8 +48,8 @@ class DeadReLULogger(ObservingCallback):
 
     Attributes:
         history: a dict, filled while training. `"epoch"`: array `(epochs,)`.
-            `"dead_fraction"`: `{layer path: array (epochs,)}`, in [0, 1].
-            `"dead_units"`: `{layer path: list of int arrays, one an epoch}`.
+            `"dead_fraction"`: `{layer path: array (epochs,)}`, in [0, 1], NaN if not
+            seen. `"dead_units"`: `{layer path: list of int arrays, one an epoch}`.
 
     Raises:
         ValueError: for an argument out of range, or, when training begins, a model
@@ -59,7 +63,7 @@ class DeadReLULogger(ObservingCallback):
         ...         keras.layers.Dense(1),
         ...     ]
         ... )
-        >>> model.layers[0].bias.assign([0.0, -100.0, 0.0])
+        >>> _ = model.layers[0].bias.assign([0.0, -100.0, 0.0])
         >>> model.compile("sgd", "mse")
         >>> dead = DeadReLULogger(every=1)
         >>> x, y = np.ones((8, 4)), np.zeros((8, 1))
@@ -76,10 +80,10 @@ class DeadReLULogger(ObservingCallback):
         """Drops the history."""
         self._epochs: list[int] = []
         self._dead: dict[str, list[np.ndarray]] = {}
-        self._units: dict[str, int] = {}
+        self._shares: dict[str, list[float]] = {}
         self._watched: dict[str, Any] = {}
         self._fired: dict[str, np.ndarray] = {}
-        self._last_step = 0
+        self._last_step: int | None = None
 
     def prepare(self, model: Any) -> Recipe:
         """Asks which units fire."""
@@ -103,12 +107,13 @@ class DeadReLULogger(ObservingCallback):
     def begin_epoch(self, epoch: int) -> None:
         """Counts anew."""
         self._fired = {}
+        self._last_step = None
 
     def receive(self, step: int, epoch: int, measured: Measured) -> None:
         """Notes which units fired in a step."""
-        self._last_step = step
-        if not self._fired:  # the first step may have built the model and set paths
+        if self._last_step is None:  # the step may have built the model and set paths
             self.prepare(self._seen_model)
+        self._last_step = step
         for path, operation in self._watched.items():
             units = measured.units.get(id(operation))
             if units is None:
@@ -119,22 +124,26 @@ class DeadReLULogger(ObservingCallback):
 
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
         """Returns the dead share of the epoch."""
-        fired = self._fired
-        if not fired:
+        if self._last_step is None:
             return {}, ""
         self._epochs.append(epoch)
+        shares: dict[str, float] = {}
+        dead = units = 0
         for path in self._watched:
-            alive = fired.get(path, np.zeros(0, dtype=bool))
-            self._dead.setdefault(path, []).append(np.flatnonzero(~alive))
-            self._units[path] = len(alive)
-        shares = {path: float(np.mean(~alive)) for path, alive in fired.items()}
-        dead = sum(int(np.sum(~alive)) for alive in fired.values())
-        units = sum(len(alive) for alive in fired.values())
-        metrics = {"dead_relu_fraction": dead / units}
-        worst = max(shares, key=shares.__getitem__)
+            alive = self._fired.get(path, np.zeros(0, dtype=bool))
+            own = np.flatnonzero(~alive)
+            shares[path] = len(own) / len(alive) if len(alive) else math.nan
+            self._dead.setdefault(path, []).append(own)
+            self._shares.setdefault(path, []).append(shares[path])
+            dead, units = dead + len(own), units + len(alive)
+        metrics = {"dead_relu_fraction": dead / units if units else math.nan}
         line = f"epoch {epoch + 1}: {dead} of {units} ReLU units dead"
         if dead:
+            worst = max(self._fired, key=shares.__getitem__)
             line += f", most in {worst} ({shares[worst]:.0%})"
+        if len(self._fired) < len(shares):
+            unseen = next(path for path in shares if path not in self._fired)
+            line += f"; {len(shares) - len(self._fired)} not seen, such as {unseen}"
         each = {f"dead_relu_fraction/{path}": share for path, share in shares.items()}
         self.log({**metrics, **each}, self._last_step)
         return metrics, line
@@ -145,13 +154,7 @@ class DeadReLULogger(ObservingCallback):
         return {
             "epoch": np.array(self._epochs, dtype="int64"),
             "dead_fraction": {
-                path: np.array(
-                    [
-                        len(d) / self._units[path] if self._units[path] else math.nan
-                        for d in dead
-                    ]
-                )
-                for path, dead in self._dead.items()
+                path: np.array(shares) for path, shares in self._shares.items()
             },
             "dead_units": {path: list(dead) for path, dead in self._dead.items()},
         }

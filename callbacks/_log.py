@@ -43,29 +43,15 @@ class CSVLog:
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False):
         self.path = Path(path)
-        if not self.path.parent.is_dir():
-            raise ValueError(
-                message(
-                    "The folder of `path` must exist.",
-                    f"path={str(self.path)!r}",
-                    "Make it with `pathlib.Path(...).mkdir(parents=True)`.",
-                )
-            )
+        check_folder("path", self.path)
         self._columns: list[str] | None = None
         if append and self.path.exists():
             self._columns = self._header()
-            self._end_line()
+            end_line(self.path)
 
     def __call__(self, metrics: Mapping[str, float], step: int) -> None:
         """Writes one line."""
-        if "step" in metrics:
-            raise ValueError(
-                message(
-                    "`metrics` must leave the name 'step' to the first column.",
-                    f"metrics={dict(metrics)}",
-                    "Give that metric another name.",
-                )
-            )
+        check_names(metrics)
         row: dict[str, Any] = {"step": step, **metrics}
         if self._columns is None:
             self._columns = list(row)
@@ -96,15 +82,40 @@ class CSVLog:
         wider._write("w", [self._columns, *padded])
         wider.path.replace(self.path)
 
-    def _end_line(self) -> None:
-        """Ends the last line, if whoever wrote it did not."""
-        text = self.path.read_bytes()
-        if text and not text.endswith(b"\n"):
-            self.path.write_bytes(text + b"\n")
-
     def _header(self) -> list[str] | None:
         with self.path.open(newline="", encoding="utf-8") as file:
             return next(csv.reader(file), None)
+
+
+def check_folder(name: str, path: Path) -> None:
+    """Raises if the folder that a file or directory is to lie in does not exist."""
+    if not path.parent.is_dir():
+        raise ValueError(
+            message(
+                f"The folder of `{name}` must exist.",
+                f"{name}={str(path)!r}",
+                "Make it with `pathlib.Path(...).mkdir(parents=True)`.",
+            )
+        )
+
+
+def check_names(metrics: Mapping[str, float]) -> None:
+    """Raises if a metric has the name of the step."""
+    if "step" in metrics:
+        raise ValueError(
+            message(
+                "`metrics` must leave the name 'step' to the step.",
+                f"metrics={dict(metrics)}",
+                "Give that metric another name.",
+            )
+        )
+
+
+def end_line(path: Path) -> None:
+    """Ends the last line of a file, if whoever wrote it did not."""
+    text = path.read_bytes()
+    if text and not text.endswith(b"\n"):
+        path.write_bytes(text + b"\n")
 
 
 def check_logs(log_to: Log | Iterable[Log]) -> tuple[Log, ...]:

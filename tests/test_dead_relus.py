@@ -1,20 +1,14 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from custom_training import Gan
 from keras import layers, optimizers
+from oracles import BACKEND, MODES, USUAL, needs_steps_per_execution, weights_of
 
 from keras_initlab.callbacks import DeadReLULogger
 
-pytestmark = pytest.mark.tensorflow
-
 EXAMPLES, BATCH, UNITS = 22, 4, 8  # the last batch has 2 examples
 STEPS = 6
-MODES = {
-    "graph": {"jit_compile": False},
-    "eager": {"run_eagerly": True},
-    "xla": {"jit_compile": True},
-}
 SHAPES = {"dense": (5,), "convolution": (5, 6, 2)}
 
 
@@ -118,7 +112,7 @@ def is_mixed(dead, units=UNITS):
 def test_equals_brute_force(style, kind):
     model = network(kind, style)
     shift_biases(model.layers[1])
-    model.compile(optimizers.SGD(0.0), "mse", jit_compile=False)
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[USUAL])
     history = watch(model, inputs(kind), targets())
     expected = dead_of(affine(inputs(kind), *model.layers[1].get_weights()))
     assert is_mixed(expected)
@@ -127,7 +121,7 @@ def test_equals_brute_force(style, kind):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize("mode", ["eager", "xla"])
+@pytest.mark.parametrize("mode", sorted({*MODES} - {USUAL}))
 def test_equals_brute_force_in_other_modes(mode, kind):
     model = network(kind)
     shift_biases(model.layers[1])
@@ -145,7 +139,7 @@ def test_normalization_between_uses_the_statistics_of_each_batch(kind):
     gamma, _, mean, variance = normalization.get_weights()
     beta = np.linspace(-4.0, 0.5, UNITS)
     normalization.set_weights([gamma, beta, mean, variance])
-    model.compile(optimizers.SGD(0.0), "mse", jit_compile=False)
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[USUAL])
     history = watch(model, inputs(kind), targets())
     weights = model.layers[1].get_weights()
     each = [
@@ -162,6 +156,7 @@ class Snapshots(keras.callbacks.Callback):
         self.weights = []
 
     def on_train_batch_begin(self, batch, logs=None):
+        weights_of(self.model)  # brought back, so that the layers have theirs
         self.weights.append([layer.get_weights() for layer in self.model.layers])
 
 
@@ -180,7 +175,7 @@ def test_equals_a_replay_of_training(kind, every):
     )
     shift_biases(model.layers[0], -3.0)
     shift_biases(model.layers[2], -2.0)
-    model.compile(optimizers.Adam(0.3), "mse", jit_compile=False)
+    model.compile(optimizers.Adam(0.3), "mse", **MODES[USUAL])
     before = Snapshots()
     history = watch(
         model, inputs(kind), targets(), every=every, epochs=epochs, callbacks=[before]
@@ -215,7 +210,7 @@ def test_planted_dead_units_are_found_by_index(kind):
     bias[[1, 6]] = -100.0  # never reached
     kernel[..., 3] = 0.0  # exactly 0 is not positive
     model.layers[1].set_weights([kernel, bias])
-    model.compile(optimizers.SGD(0.0), "mse", jit_compile=False)
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[USUAL])
     history = watch(model, np.abs(inputs(kind)), targets(), epochs=2)
     path = model.layers[1].path
     assert [dead.tolist() for dead in history["dead_units"][path]] == [[1, 3, 6]] * 2
@@ -224,6 +219,8 @@ def test_planted_dead_units_are_found_by_index(kind):
 
 
 def dataset():
+    import tensorflow as tf
+
     return tf.data.Dataset.from_tensor_slices((inputs(), targets())).batch(BATCH)
 
 
@@ -282,17 +279,18 @@ def test_a_sample_of_steps_can_only_overstate():
     assert dead == {1: [2], 10: [1, 2]}
 
 
+@needs_steps_per_execution
 def test_steps_per_execution():
     # What the trainer returns of a group is its last step: 1, 3 and 5.
     model = identity()
-    model.compile(optimizers.SGD(0.0), "mse", steps_per_execution=2, jit_compile=False)
+    model.compile(optimizers.SGD(0.0), "mse", steps_per_execution=2, **MODES[USUAL])
     x = -np.ones((24, 3), dtype="float32")
     x[0, 0] = x[5, 1] = 1.0  # in step 0 and in step 1
     history = watch(model, x, np.zeros((24, 1)))
     assert only(history["dead_units"])[0].tolist() == [0, 2]
 
 
-@pytest.mark.parametrize("mode", ["eager", "xla"])
+@pytest.mark.parametrize("mode", sorted({*MODES} - {"graph"}))
 def test_nan_is_not_dead(mode):
     # In a graph without XLA, TensorFlow may fuse the kernel and the ReLU to an
     # operation that turns NaN into 0, so there is nothing to see.
@@ -324,8 +322,8 @@ def test_a_shared_layer_is_dead_only_where_all_its_calls_are():
     a, b = keras.Input((5,)), keras.Input((5,))
     merged = layers.Concatenate()([layer(a), layer(b)])
     model = keras.Model([a, b], layers.Dense(1)(merged))
-    shift_biases(layer)
-    model.compile(optimizers.SGD(0.0), "mse", jit_compile=False)
+    shift_biases(layer, -12.0)
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[USUAL])
     x = [inputs(), 3 * inputs(seed=5)]
     history = watch(model, x, targets())
     each = [affine(part, *layer.get_weights()) for part in x]
@@ -343,7 +341,7 @@ def test_nested_models():
     )
     shift_biases(inner.layers[1])
     shift_biases(model.layers[1], -2.0)
-    model.compile(optimizers.SGD(0.0), "mse", jit_compile=False)
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[USUAL])
     history = watch(model, inputs(), targets())
     first = affine(inputs(), *inner.layers[1].get_weights())
     second = affine(np.maximum(first, 0), *model.layers[1].get_weights())
@@ -377,7 +375,7 @@ def test_inner_models_with_equal_names_are_told_apart(style):
     assert sorted(found) == sorted(units.tolist() for units in expected)
 
 
-@pytest.mark.parametrize("mode", ["graph", "eager"])
+@pytest.mark.parametrize("mode", MODES)
 def test_time_distributed(mode):
     layer = layers.Dense(UNITS, "relu")
     model = keras.Sequential(
@@ -410,7 +408,7 @@ def test_subclassed_models():
     model = Subclassed()
     model(inputs())
     shift_biases(model.hidden)
-    model.compile(optimizers.SGD(0.0), "mse", jit_compile=False)
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[USUAL])
     history = watch(model, inputs(), targets())
     expected = dead_of(affine(inputs(), *model.hidden.get_weights()))
     assert is_mixed(expected)
@@ -430,7 +428,7 @@ def test_a_model_that_the_fit_builds_keeps_its_paths():
 
 def gated(z):
     """An activation that asks for a batch axis."""
-    return z * keras.ops.sigmoid(z[:, ::-1])
+    return z * keras.ops.sigmoid(keras.ops.flip(z, axis=1))
 
 
 @pytest.mark.parametrize(
@@ -470,9 +468,140 @@ def test_layers_inside_recurrent_ones_are_not_watched():
             layers.Dense(1),
         ]
     )
-    model.compile("sgd", "mse", jit_compile=False)
+    model.compile("sgd", "mse", **MODES[USUAL])
     history = watch(model, np.stack([inputs()] * 3, axis=1), targets())
     assert list(history["dead_fraction"]) == [model.layers[1].path]
+
+
+class Inside(layers.Layer):
+    """Runs a rectified layer inside something that may hide it."""
+
+    def __init__(self, around):
+        super().__init__()
+        self.inner, self.around = layers.Dense(UNITS, "relu"), around
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.around(self.inner, x)
+
+
+def looped(layer, x):
+    """A loop of one round."""
+    start = keras.ops.zeros((keras.ops.shape(x)[0], UNITS))
+    return keras.ops.fori_loop(0, 1, lambda i, z: z + layer(x), start)
+
+
+def outside_and_looped(layer, x):
+    return layer(x) + looped(layer, x)
+
+
+def scanned(layer, x):
+    first = keras.ops.expand_dims(x, 0)
+    start = keras.ops.zeros((keras.ops.shape(x)[0], UNITS))
+    return keras.ops.scan(lambda carry, z: (carry, layer(z)), start, first)[1][0]
+
+
+def mapped(layer, x):
+    first = keras.ops.expand_dims(x, 0)
+    return keras.ops.vectorized_map(layer, first)[0]
+
+
+def rematerialized(layer, x):
+    # JAX keeps what it traced by function, and with it what the layer closes over.
+    return keras.remat(lambda z: layer(z))(x)
+
+
+def branched(layer, x):
+    return keras.ops.cond(
+        keras.ops.sum(x) > -1e9, lambda: layer(x), lambda: 0 * layer(x)
+    )
+
+
+HIDING = [looped, outside_and_looped, scanned, mapped, rematerialized, branched]
+
+
+@pytest.mark.parametrize("mode", sorted({USUAL, "eager"}))
+@pytest.mark.parametrize("around", HIDING, ids=lambda around: around.__name__)
+def test_what_cannot_be_seen_is_nan_and_never_wrong(around, mode):
+    layer, seen = Inside(around), layers.Dense(4, "relu")
+    model = keras.Sequential([keras.Input((5,)), layer, seen, layers.Dense(1)])
+    shift_biases(layer.inner)
+    expected = dead_of(affine(inputs(), *layer.inner.get_weights()))
+    assert is_mixed(expected)
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[mode])
+    history = watch(model, inputs(), targets(), epochs=2)
+    (inner,) = (path for path in history["dead_fraction"] if path != seen.path)
+    fractions, dead = history["dead_fraction"][inner], history["dead_units"][inner]
+    if np.isnan(fractions).all():
+        assert [units.tolist() for units in dead] == [[], []]
+    else:
+        assert [units.tolist() for units in dead] == [expected.tolist()] * 2
+    assert not np.isnan(history["dead_fraction"][seen.path]).any()
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX compiles a loop of any kind")
+def test_a_model_of_which_nothing_can_be_seen(capsys):
+    layer = Inside(scanned)
+    model = keras.Sequential([keras.Input((5,)), layer, layers.Dense(1)])
+    model.compile(optimizers.SGD(0.1), "mse", **MODES[USUAL])
+    calls = []
+    logger = DeadReLULogger(1, log_to=lambda *call: calls.append(call), verbose=1)
+    history = model.fit(inputs(), targets(), verbose=0, callbacks=[logger])
+    assert np.isnan(history.history["dead_relu_fraction"]).tolist() == [True]
+    ((metrics, _),) = calls
+    assert np.isnan(list(metrics.values())).tolist() == [True, True]
+    (path,) = logger.history["dead_fraction"]
+    assert capsys.readouterr().out == (
+        f"epoch 1: 0 of 0 ReLU units dead; 1 not seen, such as {path}\n"
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_players_with_an_optimizer_each(mode):
+    model = Gan()
+    hidden = [model.generator.layers[0], model.critic.layers[0]]
+    for layer, lowest in zip(hidden, [-4.0, -12.0], strict=True):
+        shift_biases(layer, lowest)
+    model.own.learning_rate = 0.0
+    model.compile(optimizers.SGD(0.0), **MODES[mode])
+    real = np.random.default_rng(5).normal(size=(EXAMPLES, 6)).astype("float32")
+    noise = inputs()[:, :3]
+    history = watch(model, [noise, real])
+    first, second = (affine_of(layer) for layer in model.generator.layers)
+    generated = second(np.maximum(first(noise), 0))
+    judge = affine_of(model.critic.layers[0])
+    expected = [dead_of(first(noise)), dead_of(judge(generated), judge(real))]
+    assert all(is_mixed(dead) for dead in expected)
+    found = [units[0].tolist() for units in history["dead_units"].values()]
+    assert found == [dead.tolist() for dead in expected]
+
+
+def affine_of(layer):
+    weights = layer.get_weights()
+    return lambda x: affine(x, *weights)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_several_outputs_beside_as_many_variables_that_are_not_trained(mode):
+    """Lists of equal length, among which outputs could get lost."""
+    x = keras.Input((5,))
+    layer = layers.Dense(UNITS, "relu")
+    z = layers.BatchNormalization()(layer(x))
+    model = keras.Model(x, [layers.Dense(1)(z), layers.Dense(1)(z)])
+    shift_biases(layer)
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    for one in (model, twin):
+        one.compile(optimizers.SGD(0.0), ["mse", "mae"], **MODES[mode])
+    history = watch(model, inputs(), [targets(), targets()])
+    expected = dead_of(affine(inputs(), *layer.get_weights()))
+    assert is_mixed(expected)
+    assert only(history["dead_units"])[0].tolist() == expected.tolist()
+    twin.fit(inputs(), [targets()] * 2, batch_size=BATCH, shuffle=False, verbose=0)
+    for one, other in zip(model.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 class TwoOutputs(layers.Layer):

@@ -11,15 +11,20 @@ What depends on the backend is in one adapter module a backend:
 
 - `check(model)` raises if the model trains in a way whose figures would be wrong;
 - `observing_step(model, train_step, recipe)` returns a train step that also measures;
+- `making(model, arguments)` is a context in which the model makes its observing train
+  function, which is about to be called with these arguments;
 - `take(result, step)` splits what the train function returned from what was measured;
-- `data_source(arguments)` returns what `fit` draws its batches from, or None if the
-  train function was called by something else;
-- `is_end_of_data(error)` tells an epoch's ordinary end from a failure.
+- `data_source(arguments, caller)` returns what `fit` draws its batches from, or None
+  if the frame that calls the train function belongs to something else;
+- `is_end_of_data(error)` tells an epoch's ordinary end from a failure;
+- `keep_state(model, arguments, result)` saves what a failure would lose: the state
+  that a step was given, or, where `result` is not None, the one that it returned.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +36,11 @@ from .._errors import message
 from ._recipe import Measured, Recipe
 from ._record import replaced
 
-_ADAPTERS = {"tensorflow": "_observe_tensorflow"}
+_ADAPTERS = {
+    "jax": "_observe_jax",
+    "tensorflow": "_observe_tensorflow",
+    "torch": "_observe_torch",
+}
 
 
 class Subscriber(Protocol):
@@ -135,7 +144,7 @@ class TrainingObserver:
         if self._history is not model.history:  # another fit, without callbacks of ours
             self.stop()
             return plain(*arguments)
-        source = self._adapter.data_source(arguments)
+        source = self._adapter.data_source(arguments, sys._getframe(1))
         is_first = self._source is None
         if source is None or not (is_first or source is self._source):
             return plain(*arguments)  # `train_on_batch` from within a callback
@@ -157,21 +166,27 @@ class TrainingObserver:
         except BaseException as error:
             if not self._adapter.is_end_of_data(error):
                 self.stop()
+                if observers:
+                    self._adapter.keep_state(model, arguments, None)
             raise
         self._steps = group.stop
         if measured is not None and self._epoch is not None:
-            for subscriber in observers:
-                subscriber.receive(group[-1], self._epoch, measured)
+            try:
+                for subscriber in observers:
+                    subscriber.receive(group[-1], self._epoch, measured)
+            except BaseException:  # in the user's log
+                self._adapter.keep_state(model, arguments, result)
+                raise
         return result
 
     def _observe(self, model: Any, arguments: Sequence[Any]) -> tuple[Any, Measured]:
-        observed = self._compiled(model)
+        observed = self._compiled(model, arguments)
         # PyTorch looks the train step up at every call, the others when they compile.
         with replaced(model, "train_step", observed.train_step):
             result = observed.train_function(*arguments)
         return self._adapter.take(result, observed.train_step)
 
-    def _compiled(self, model: Any) -> _Observed:
+    def _compiled(self, model: Any, arguments: Sequence[Any]) -> _Observed:
         """The observing train function, compiled anew only if something changed."""
         if self._observed is not None and self._observed.is_of is self._subscribers:
             return self._observed
@@ -182,7 +197,8 @@ class TrainingObserver:
         if self._observed is None or self._observed.basis != basis:
             step = self._adapter.observing_step(model, model.train_step, recipe)
             try:
-                with replaced(model, "train_step", step):
+                making = self._adapter.making(model, arguments)
+                with replaced(model, "train_step", step), making:
                     model.make_train_function(force=True)
                 self._observed = _Observed(model.train_function, step, basis)
             finally:

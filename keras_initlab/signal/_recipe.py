@@ -42,7 +42,8 @@ class Measured:
             on, NaN for one whose gradient reached no optimizer within reach. None if
             not in the recipe.
         units: the vector `(units,)` of each operation in the recipe, by its identity;
-            one that did not run, or ran inside a loop, is missing.
+            one that did not run, or of which a call could not be read (inside a loop,
+            a rematerialization, a derivative of the user's own), is missing.
     """
 
     variables: tuple[Any, ...] = ()

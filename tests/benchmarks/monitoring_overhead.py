@@ -5,7 +5,9 @@ whose order alternates, so that a drift of the machine hits both alike. Printed 
 medians of the paired ratios, with a plain-against-plain control from the same run: a
 ratio means something as far as the control is 1.
 
-    python tests/benchmarks/monitoring_overhead.py [--pairs 30]
+    KERAS_BACKEND=jax python tests/benchmarks/monitoring_overhead.py [--pairs 30]
+
+`--quick` only shows that it works: small models, few pairs.
 """
 
 from __future__ import annotations
@@ -27,24 +29,37 @@ BATCH = 64
 STEPS = 50
 
 
-def mlp():
-    hidden = [keras.layers.Dense(512, "relu") for _ in range(8)]
-    model = keras.Sequential([keras.Input((64,)), *hidden, keras.layers.Dense(10)])
-    return model, np.random.default_rng(0).normal(size=(BATCH * STEPS, 64))
+def mlp(width):
+    hidden = [keras.layers.Dense(width, "relu") for _ in range(8)]
+    return keras.Sequential([keras.Input((64,)), *hidden, keras.layers.Dense(10)])
 
 
-def cnn():
+def cnn(width):
     convolutions = [
-        keras.layers.Conv2D(32, 3, padding="same", activation="relu") for _ in range(4)
+        keras.layers.Conv2D(width // 16, 3, padding="same", activation="relu")
+        for _ in range(4)
     ]
     top = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)]
-    model = keras.Sequential([keras.Input((14, 14, 1)), *convolutions, *top])
-    return model, np.random.default_rng(0).normal(size=(BATCH * STEPS, 14, 14, 1))
+    return keras.Sequential([keras.Input((14, 14, 1)), *convolutions, *top])
+
+
+def transformer(width):
+    """One block of self-attention and a ReLU network, on 16 positions."""
+    size = width // 8
+    inputs = keras.Input((16, 32))
+    x = keras.layers.Dense(size)(inputs)
+    y = keras.layers.LayerNormalization()(x)
+    x += keras.layers.MultiHeadAttention(4, size // 4)(y, y)
+    y = keras.layers.LayerNormalization()(x)
+    y = keras.layers.Dense(4 * size, "relu")(y)
+    x += keras.layers.Dense(size)(y)
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    return keras.Model(inputs, keras.layers.Dense(10)(x))
 
 
 def seconds(model, data, callbacks):
     start = time.perf_counter()
-    model.fit(data, epochs=1, shuffle=False, verbose=0, callbacks=callbacks)
+    model.fit(*data, BATCH, epochs=1, shuffle=False, verbose=0, callbacks=callbacks)
     return time.perf_counter() - start
 
 
@@ -66,24 +81,30 @@ def ratios(model, data, callbacks, pairs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--pairs", type=int, default=30)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--quick", action="store_true", help="small and few")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    pairs, width, steps = (3, 64, 10) if quick else (arguments.pairs, 512, STEPS)
     loggers = {
         "gradient norms": lambda every: [GradientNormLogger(every)],
         "dead ReLUs": lambda every: [DeadReLULogger(every)],
         "both": lambda every: [GradientNormLogger(every), DeadReLULogger(every)],
     }
-    table = Table(title=f"observed ÷ plain epoch, medians of {pairs} pairs")
+    backend = keras.backend.backend()
+    table = Table(
+        title=f"observed ÷ plain epoch on {backend}, medians of {pairs} pairs"
+    )
     for name in ("model", "logger", "every", "ratio", "control"):
         table.add_column(name, justify="right")
-    for build in (mlp, cnn):
-        model, x = build()
-        y = np.random.default_rng(1).integers(0, 10, len(x))
+    # As a user trains: PyTorch eagerly, the others compiled, TensorFlow without XLA.
+    compiling = {"jit_compile": backend == "jax"}
+    rng = np.random.default_rng(0)
+    for build in (mlp, cnn, transformer):
+        model = build(width)
+        x = rng.normal(size=(BATCH * steps, *model.input_shape[1:])).astype("float32")
+        data = x, rng.integers(0, 10, len(x))
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile("adam", loss, jit_compile=False)
-        import tensorflow as tf
-
-        data = tf.data.Dataset.from_tensor_slices((x.astype("float32"), y))
-        data = data.batch(BATCH).cache()
+        model.compile("adam", loss, **compiling)
         for name, make in loggers.items():
             for every in (1, 10):
                 ratio, control = ratios(model, data, make(every), pairs)

@@ -1,0 +1,203 @@
+"""Observing training on JAX, compiled or eagerly.
+
+The forward pass runs inside `jax.value_and_grad`, which lets no value out but the loss
+and what the differentiated function returns beside it. So while an observed step runs
+or is traced, `jax.value_and_grad` and `jax.grad` take the layers' reduced outputs out
+as one more such value and hand the train step only what it knows. A derivative of any
+other kind, or one taken inside a loop or a `jit` of its own, keeps its outputs: they
+are not seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax  # pyright: ignore[reportMissingImports]
+import keras
+import numpy as np
+from jax import numpy as jnp  # pyright: ignore[reportMissingImports]
+from jax.core import Tracer  # pyright: ignore[reportMissingImports]
+
+from .._errors import message
+from ._capture import KEY, Capture
+from ._recipe import Measured, Recipe
+from ._record import replaced
+
+
+def observing_step(
+    model: Any, train_step: Callable[[Any, Any], Any], recipe: Recipe
+) -> Callable[[Any, Any], Any]:
+    """Returns a train step whose logs also hold what the recipe measures."""
+
+    def step(state: Any, data: Any) -> Any:
+        capture = _Capture(model, recipe, (state, data))
+        with capture.outputs(), capture.derivatives(), capture.gradients():
+            logs, after = train_step(state, data)
+        variables[:] = model.trainable_variables
+        measured: dict[str, Any] = {
+            "units": {str(key): v for key, v in capture.seen_units().items()}
+        }
+        if recipe.gradients:
+            measured["gradient_norms"] = capture.gradient_norms()
+        return {**logs, KEY: measured}, after
+
+    variables: list[Any] = []
+    vars(step)["variables"] = variables  # as of the last trace
+    return step
+
+
+def check(model: Any) -> None:
+    """Raises if the model trains in a way that cannot be observed."""
+    if keras.config.is_nnx_enabled():  # its train function ignores the observing step
+        raise RuntimeError(
+            message(
+                "Training is observed without Flax NNX.",
+                f"model={model.name!r} with `keras.config.is_nnx_enabled()`",
+                "Leave the callbacks out, or unset KERAS_NNX_ENABLED.",
+            )
+        )
+
+
+def making(model: Any, arguments: Sequence[Any]) -> Any:
+    """A context in which the model makes its observing train function.
+
+    Under a distribution Keras asks the variables where they are, and they are empty
+    during an epoch; the state that the function is to be called with knows.
+    """
+    shardings = tuple([value.sharding for value in part] for part in arguments[0])
+    return replaced(model, "_get_state_sharding_spec", lambda: shardings)
+
+
+def take(result: Any, step: Any) -> tuple[Any, Measured]:
+    """Splits the trainer's logs and state from what was measured."""
+    logs, state = result
+    logs = dict(logs)
+    measured = logs.pop(KEY)
+    norms = measured.get("gradient_norms")
+    # Copies: a view would keep the device's array alive.
+    return (logs, state), Measured(
+        variables=tuple(step.variables),
+        gradient_norms=None if norms is None else np.array(norms),
+        units={int(key): np.array(v) for key, v in measured["units"].items()},
+    )
+
+
+def data_source(arguments: Sequence[Any], caller: Any) -> Any:
+    """Returns the iterator that `fit` draws from, None for other callers."""
+    return arguments[1] if caller.f_code.co_name == "fit" else None
+
+
+def is_end_of_data(error: BaseException) -> bool:
+    """Whether the error is how an iterator says that it is exhausted."""
+    return isinstance(error, StopIteration)
+
+
+def keep_state(model: Any, arguments: Sequence[Any], result: Any) -> None:
+    """Leaves the state where `fit` looks for it when it fails.
+
+    During an epoch the model's variables are empty, and what a step was given is gone
+    once it has run.
+    """
+    state = arguments[0] if result is None else result[1]
+    kinds = ("trainable", "non_trainable", "optimizer", "metrics")
+    is_gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    if not is_gone and len(state) == len(kinds):
+        names = [f"{kind}_variables" for kind in kinds]
+        model._jax_state = dict(zip(names, state, strict=True))
+        model._jax_state_synced = False
+
+
+class _Capture(Capture):
+    def __init__(self, model: Any, recipe: Recipe, arguments: Any):
+        super().__init__(model, recipe)
+        self.traces = _traces(arguments)
+        self._thread = threading.get_ident()
+
+    def is_readable(self, value: Any) -> bool:
+        return _traces(value) <= self.traces
+
+    def norm(self, gradient: Any) -> Any:
+        return _norm(gradient)
+
+    @contextlib.contextmanager
+    def derivatives(self) -> Iterator[None]:
+        """Lets outputs out of the functions that are differentiated within."""
+        if not self.recipe.reductions:
+            yield
+            return
+
+        def observed_value_and_grad(fun: Any, *args: Any, **kwargs: Any) -> Any:
+            return self._observed_derivative(value_and_grad, fun, *args, **kwargs)
+
+        def observed_grad(
+            fun: Any, argnums: Any = 0, has_aux: bool = False, **options: Any
+        ) -> Any:
+            both = observed_value_and_grad(fun, argnums, has_aux, **options)
+
+            def gradient(*args: Any, **kwargs: Any) -> Any:
+                value, gradients = both(*args, **kwargs)
+                return (gradients, value[1]) if has_aux else gradients
+
+            return gradient
+
+        value_and_grad = jax.value_and_grad
+        with (
+            replaced(jax, "value_and_grad", observed_value_and_grad),
+            replaced(jax, "grad", observed_grad),
+        ):
+            yield
+
+    def _observed_derivative(
+        self,
+        value_and_grad: Any,
+        fun: Any,
+        argnums: Any = 0,
+        has_aux: bool = False,
+        **options: Any,
+    ) -> Any:
+        if threading.get_ident() != self._thread:  # not of this train step
+            return value_and_grad(fun, argnums, has_aux, **options)
+
+        def carrying(*args: Any, **kwargs: Any) -> Any:
+            outside = self.traces, self.units
+            self.traces, self.units = self.traces | _traces((args, kwargs)), {}
+            try:
+                result = fun(*args, **kwargs)
+                value, aux = result if has_aux else (result, None)
+                return value, (aux, self.units)
+            finally:
+                self.traces, self.units = outside
+
+        differentiated = value_and_grad(carrying, argnums, has_aux=True, **options)
+
+        def observed(*args: Any, **kwargs: Any) -> Any:
+            (value, (aux, units)), gradients = differentiated(*args, **kwargs)
+            for key, vector in units.items():
+                self.join(key, vector)
+            return ((value, aux) if has_aux else value), gradients
+
+        return observed
+
+
+@jax.jit  # else an eager step would compile the branches anew
+def _norm(gradient: Any) -> Any:
+    dense = gradient.astype("float32")
+    norm = jnp.sqrt(jnp.sum(jnp.square(dense)))
+    is_safe = (norm > 1e-12) & (norm < 1e18)  # nor do the squares under- or overflow
+
+    def scaled() -> Any:
+        largest = jnp.max(jnp.abs(dense), initial=0.0)
+        divisor = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
+        return divisor * jnp.sqrt(jnp.sum(jnp.square(dense / divisor)))
+
+    return jax.lax.cond(is_safe, lambda: norm, scaled)
+
+
+def _traces(tree: Any) -> set[int]:
+    """The traces that the arrays of a tree belong to; none for concrete ones."""
+    return {
+        id(leaf._trace) for leaf in jax.tree.leaves(tree) if isinstance(leaf, Tracer)
+    }

@@ -1,0 +1,102 @@
+"""Observing training on PyTorch, where every step runs eagerly.
+
+A model compiled with `jit_compile=True` runs its plain steps through `torch.compile`
+and its observed ones eagerly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch  # pyright: ignore[reportMissingImports]
+from torch._C._functorch import (  # pyright: ignore[reportMissingImports]
+    is_functorch_wrapped_tensor,
+)
+
+from ._capture import KEY, Capture
+from ._recipe import Measured, Recipe
+from ._record import replaced
+
+
+def observing_step(
+    model: Any, train_step: Callable[[Any], Any], recipe: Recipe
+) -> Callable[[Any], Any]:
+    """Returns a train step whose logs also hold what the recipe measures."""
+
+    def step(data: Any) -> Any:
+        capture = _Capture(model, recipe)
+        with capture.outputs(), capture.gradients():
+            logs = train_step(data)
+        norms = capture.gradient_norms().detach() if recipe.gradients else None
+        variables = tuple(model.trainable_variables)
+        return {**logs, KEY: (variables, norms, capture.seen_units())}
+
+    return step
+
+
+def check(model: Any) -> None:
+    """Every way in which Keras trains on PyTorch can be observed."""
+
+
+def making(model: Any, arguments: Sequence[Any]) -> Any:
+    """A context in which the model makes its observing train function."""
+    return replaced(model, "_should_torch_compile", lambda: False)
+
+
+def take(result: Any, step: Any) -> tuple[Any, Measured]:
+    """Splits the trainer's logs from what was measured."""
+    logs = dict(result)
+    variables, norms, units = logs.pop(KEY)
+    return logs, Measured(
+        variables=variables,
+        gradient_norms=None if norms is None else _copy(norms),
+        units={key: _copy(vector) for key, vector in units.items()},
+    )
+
+
+def data_source(arguments: Sequence[Any], caller: Any) -> Any:
+    """Returns what `fit` draws its batches from, None for other callers."""
+    if caller.f_code.co_name != "fit":
+        return None
+    return caller.f_locals.get("epoch_iterator", "fit")
+
+
+def is_end_of_data(error: BaseException) -> bool:
+    """Whether the error is how an iterator says that it is exhausted."""
+    return isinstance(error, StopIteration)
+
+
+def keep_state(model: Any, arguments: Sequence[Any], result: Any) -> None:
+    """The model's variables hold the state all the time."""
+
+
+class _Capture(Capture):
+    def is_readable(self, value: Any) -> bool:
+        # Inside `vmap` or `torch.func.grad` a tensor stands for what it will become.
+        return not is_functorch_wrapped_tensor(value)
+
+    @torch.no_grad()
+    def norm(self, gradient: Any) -> Any:
+        if gradient.device.type == "mps":  # has no float64
+            return _scaled_norm(gradient.to(torch.float32))
+        # In float64 no square under- or overflows.
+        norm = torch.linalg.vector_norm(gradient, dtype=torch.float64)
+        return norm.to(torch.float32)
+
+    @torch.no_grad()
+    def _on_return(self, operation: Any, output: Any) -> None:
+        super()._on_return(operation, output)
+
+
+def _copy(tensor: Any) -> np.ndarray:
+    return np.array(tensor.cpu())  # a view would keep the tensor alive
+
+
+def _scaled_norm(dense: Any) -> Any:
+    """The L2 norm of a tensor that is scaled first, so that all squares fit."""
+    largest = torch.linalg.vector_norm(dense, ord=float("inf"))
+    is_usable = (largest > 0) & torch.isfinite(largest)
+    divisor = torch.where(is_usable, largest, torch.ones_like(largest))
+    return divisor * torch.linalg.vector_norm(dense / divisor)
