@@ -32,7 +32,7 @@ FLOORS = {
 HEAVY = {
     "matplotlib": {"plots.py"},
     "tensorflow": {"_observe_tensorflow.py", "_tensorboard.py"},
-    "jax": {"_observe_jax.py", "_pointwise.py"},
+    "jax": {"_observe_jax.py", "_pointwise.py", "_singular.py"},
     "torch": {"_observe_torch.py"},
     "sklearn": set(),
     "pandas": set(),

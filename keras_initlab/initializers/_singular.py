@@ -6,9 +6,11 @@ where neither NumPy nor SciPy can be called on a kernel.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -38,6 +40,20 @@ def largest_singular_value(matrices: Any) -> Any:
     References:
         Golub and Underwood 1977, "The block Lanczos method for computing eigenvalues".
     """
+    return _compiled()(matrices)
+
+
+@functools.cache
+def _compiled() -> Any:
+    if keras.backend.backend() != "jax":
+        return _largest_singular_value
+    import jax  # pyright: ignore[reportMissingImports]
+
+    # Else JAX would dispatch, and once compile, each of some hundred operations.
+    return jax.jit(_largest_singular_value)
+
+
+def _largest_singular_value(matrices: Any) -> Any:
     _, rows, columns = matrices.shape
     if rows < columns:
         matrices, rows, columns = _transposed(matrices), columns, rows
