@@ -10,4 +10,3 @@ from ._dead_relus import DeadReLULogger as DeadReLULogger
 from ._gradient_norms import GradientNormLogger as GradientNormLogger
 from ._json_lines import JSONLinesLog as JSONLinesLog
 from ._log import CSVLog as CSVLog
-from ._tensorboard import TensorBoardLog as TensorBoardLog
