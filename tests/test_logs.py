@@ -12,6 +12,9 @@ import pytest
 
 from keras_initlab.callbacks import CSVLog
 
+# Nothing here depends on the backend: once is enough.
+pytestmark = pytest.mark.tensorflow
+
 ROOT = Path(__file__).parents[1]
 
 
