@@ -6,7 +6,10 @@ if __name__ != "keras_initlab.callbacks":
         f"{__name__!r}. Install the project and import `keras_initlab.callbacks`."
     )
 
+from ._activation_stats import ActivationStatsLogger as ActivationStatsLogger
+from ._alerts import Alert as Alert
 from ._dead_relus import DeadReLULogger as DeadReLULogger
 from ._gradient_norms import GradientNormLogger as GradientNormLogger
 from ._json_lines import JSONLinesLog as JSONLinesLog
+from ._lives import UnitEvent as UnitEvent
 from ._log import CSVLog as CSVLog

@@ -1,35 +1,45 @@
-"""Dead ReLUs while a model trains."""
+"""Dead and saturated units while a model trains."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 
-from keras_initlab._activations import is_rectifier
-from keras_initlab._errors import message
-from keras_initlab.inspection import activation_of, operation_paths
+from keras_initlab._errors import check_finite, message
+from keras_initlab.inspection import activation_of
 from keras_initlab.signal import Measured, Recipe
 
-from ._observing import ObservingCallback, select
+from ._alerts import Alert
+from ._lives import Lives, Watched, watched
+from ._log import Log
+from ._observing import ObservingCallback, select, visible_operations
+from ._schedule import Schedule
 
 
 class DeadReLULogger(ObservingCallback):
-    """Logs which ReLU units never fire, layer by layer, epoch by epoch.
+    """Logs which units never fire, layer by layer, and the life of every unit.
 
     A unit is dead in an epoch if its output is positive on no example (and, in a
     convolution, at no position) of the epoch's observed steps: all of them at
     `every=1`, a sample otherwise, which can only overstate. The outputs are those of
     the training steps themselves, with the weights of each step; no extra pass is run.
+    Positions that a mask takes out do not count. Units lie on the last axis, or on the
+    layer's channel axis if it has a `data_format`. A unit that is NaN is not dead,
+    unless TensorFlow fused its ReLU into an operation that turns NaN into 0.
+
     Watched are all layers whose activation is exactly 0 for negative input (ReLU,
     ReLU6): as an `activation=`, an `Activation` or `ReLU` layer, or `keras.ops.relu`
-    in a Functional model. Units lie on the last axis, or on the layer's channel axis
-    if it has a `data_format`. A unit that is NaN is not dead, unless TensorFlow fused
-    its ReLU into an operation that turns NaN into 0.
+    in a Functional model. With a `threshold` also those that only come near to a limit
+    (GELU, SiLU, ELU, softplus, tanh, sigmoid and others; a unit is then dead if its
+    output stays within the threshold of the activation's lower limit), and leaky ReLU
+    (dead if its output is never above the threshold).
+
+    A unit is saturated if its activation is flat on every example but not always at
+    its lower limit: a ReLU6 that stays at 6, a tanh that stays near 1 or flips between
+    both ends. Neither lets a gradient through.
 
     Layers inside recurrent ones run in a loop and are not watched. Another layer cannot
     be seen if any of its calls in a train step is inside a compiled loop, branch or
@@ -37,7 +47,9 @@ class DeadReLULogger(ObservingCallback):
     derivative other than `jax.grad` and `jax.value_and_grad`; its fraction is NaN.
 
     Keras's logs get `dead_relu_fraction`, the dead share of all watched units. Logs
-    given in `log_to` get it once an epoch, and `dead_relu_fraction/<layer path>`.
+    given in `log_to` get it once an epoch, and `dead_relu_fraction/<layer path>`; where
+    a watched activation has two limits, also `saturated_fraction`, in the same way. An
+    alert names layers of which more than half the units are dead or saturated.
 
     Args:
         every: observe every n-th step, or the steps for which a function says so; the
@@ -45,15 +57,26 @@ class DeadReLULogger(ObservingCallback):
         layers: paths, names or objects of the layers to watch; None for all.
         log_to: a function of `(metrics, step)`, or several.
         verbose: 1 for a line an epoch, 0 for none.
+        alerts: True to print what goes wrong, in few lines, to the error output; False
+            for silence; or a function that receives each line, as `logging.warning`.
+        threshold: how near to a limit counts as flat, in (0, 0.5), such as 0.01; None
+            to watch only activations that are exactly flat.
 
     Attributes:
         history: a dict, filled while training. `"epoch"`: array `(epochs,)`.
-            `"dead_fraction"`: `{layer path: array (epochs,)}`, in [0, 1], NaN if not
-            seen. `"dead_units"`: `{layer path: list of int arrays, one an epoch}`.
+            `"dead_fraction"`, `"saturated_fraction"`: `{layer path: array (epochs,)}`,
+            in [0, 1], NaN if not seen. `"dead_units"`, `"saturated_units"`: `{layer
+            path: list of int arrays, one an epoch}`. `"sampled"`: array `(epochs,)`,
+            False where every step was observed, so that the figures are exact.
+            `"events"`: `{layer path: list of UnitEvent}`, the lives of the units:
+            `(unit, step, kind)` with kind `"dead at start"`, `"died"` (the step after
+            the last observed one in which it fired) or `"revived"` (the first in which
+            it fired again).
+        alerts: everything that the rules have found.
 
     Raises:
         ValueError: for an argument out of range, or, when training begins, a model
-            without a ReLU.
+            without a unit to watch.
 
     Example:
         >>> model = keras.Sequential(
@@ -76,120 +99,173 @@ class DeadReLULogger(ObservingCallback):
         1903.06733, section 1, for the definition.
     """
 
+    _index, _picture = "epoch", "dead_units"
+
+    def __init__(
+        self,
+        every: int | Schedule = 10,
+        layers: Sequence[Any] | None = None,
+        log_to: Log | Iterable[Log] = (),
+        verbose: int = 0,
+        alerts: bool | Callable[[str], Any] = True,
+        threshold: float | None = None,
+    ):
+        self.threshold = None if threshold is None else _checked(threshold)
+        super().__init__(every, layers, log_to, verbose, alerts)
+
     def reset(self) -> None:
         """Drops the history."""
         self._epochs: list[int] = []
-        self._dead: dict[str, list[np.ndarray]] = {}
-        self._shares: dict[str, list[float]] = {}
-        self._watched: dict[str, Any] = {}
-        self._fired: dict[str, np.ndarray] = {}
+        self._sampled: list[bool] = []
+        self._lives: dict[str, Lives] = {}
+        self._watched: dict[str, Watched] = {}
         self._last_step: int | None = None
+        self._count = 0
 
     def prepare(self, model: Any) -> Recipe:
         """Asks which units fire."""
-        found = dict(_rectifiers(model))
+        found = dict(watchable(model, self.threshold))
         if not found:
             raise ValueError(
                 message(
                     "`DeadReLULogger` needs a model with ReLU units.",
                     f"model={model.name!r} without any",
-                    "Leave the callback out.",
+                    "Leave the callback out, or give a `threshold` for other units.",
                 )
             )
-        self._watched = select(model, found, self.layers, "layers with ReLU units")
-        return Recipe(
-            reductions=tuple(
-                (operation, _fired_per_unit(operation))
-                for operation in self._watched.values()
-            )
-        )
+        operations = {path: one.operation for path, one in found.items()}
+        chosen = select(model, operations, self.layers, "layers with ReLU units")
+        self._watched = {path: found[path] for path in chosen}
+        return Recipe(reductions=tuple(one.reduction for one in self._watched.values()))
 
     def begin_epoch(self, epoch: int) -> None:
         """Counts anew."""
-        self._fired = {}
-        self._last_step = None
+        for lives in self._lives.values():
+            lives.begin_epoch()
+        self._last_step, self._count = None, 0
 
     def receive(self, step: int, epoch: int, measured: Measured) -> None:
         """Notes which units fired in a step."""
         if self._last_step is None:  # the step may have built the model and set paths
             self.prepare(self._seen_model)
-        self._last_step = step
-        for path, operation in self._watched.items():
-            units = measured.units.get(id(operation))
-            if units is None:
-                continue
-            fired = units > 0
-            before = self._fired.get(path)
-            self._fired[path] = fired if before is None else before | fired
+        self._last_step, self._count = step, self._count + 1
+        for path, one in self._watched.items():
+            lives = self._lives.setdefault(path, Lives())
+            figure = measured.figures.get(one.reduction)
+            if figure is not None:
+                lives.observe(step, figure > 0)
 
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
         """Returns the dead share of the epoch."""
         if self._last_step is None:
             return {}, ""
         self._epochs.append(epoch)
-        shares: dict[str, float] = {}
-        dead = units = 0
+        self._sampled.append(self._count < self._observer.steps_in_epoch)
         for path in self._watched:
-            alive = self._fired.get(path, np.zeros(0, dtype=bool))
-            own = np.flatnonzero(~alive)
-            shares[path] = len(own) / len(alive) if len(alive) else math.nan
-            self._dead.setdefault(path, []).append(own)
-            self._shares.setdefault(path, []).append(shares[path])
-            dead, units = dead + len(own), units + len(alive)
-        metrics = {"dead_relu_fraction": dead / units if units else math.nan}
-        line = f"epoch {epoch + 1}: {dead} of {units} ReLU units dead"
+            self._lives[path].finish_epoch()
+        metrics = self._shares("dead")
+        if any(one.is_bounded for one in self._watched.values()):
+            metrics |= self._shares("saturated")
+        self._judge()
+        self.log(metrics, self._last_step)
+        return {k: v for k, v in metrics.items() if "/" not in k}, self._line(epoch)
+
+    def _shares(self, kind: str) -> dict[str, float]:
+        """The share of units of one kind, in all and by layer."""
+        lives = {path: self._lives[path] for path in self._watched}
+        units = sum(one.units for one in lives.values())
+        count = sum(len(getattr(one, kind)[-1]) for one in lives.values())
+        name = _NAMES[kind]
+        each = {f"{name}/{p}": one.shares(kind)[-1] for p, one in lives.items()}
+        return {name: count / units if units else math.nan, **each}
+
+    def _line(self, epoch: int) -> str:
+        lives = {path: self._lives[path] for path in self._watched}
+        units = sum(one.units for one in lives.values())
+        dead = sum(len(one.dead[-1]) for one in lives.values())
+        kind = "ReLU units" if self.threshold is None else "units"
+        line = f"epoch {epoch + 1}: {dead} of {units} {kind} dead"
         if dead:
-            worst = max(self._fired, key=shares.__getitem__)
+            shares = {path: one.shares("dead")[-1] for path, one in lives.items()}
+            worst = max(shares, key=lambda path: np.nan_to_num(shares[path]))
             line += f", most in {worst} ({shares[worst]:.0%})"
-        if len(self._fired) < len(shares):
-            unseen = next(path for path in shares if path not in self._fired)
-            line += f"; {len(shares) - len(self._fired)} not seen, such as {unseen}"
-        each = {f"dead_relu_fraction/{path}": share for path, share in shares.items()}
-        self.log({**metrics, **each}, self._last_step)
-        return metrics, line
+        saturated = sum(len(one.saturated[-1]) for one in lives.values())
+        if saturated:
+            line += f", {saturated} saturated"
+        unseen = [path for path, one in lives.items() if not one.is_seen]
+        if unseen:
+            line += f"; {len(unseen)} not seen, such as {unseen[0]}"
+        return line
+
+    def _judge(self) -> None:
+        """Notes the layers of which most units let no gradient through."""
+        assert self._last_step is not None
+        for kind, cure in _CURES.items():
+            for path in self._watched:
+                lives = self._lives[path]
+                share = lives.shares(kind)[-1]
+                if share > MOST:
+                    count = len(getattr(lives, kind)[-1])
+                    text = f"has {count} of {lives.units} units {kind} ({share:.0%})"
+                    rule = f"{kind} units"
+                    self.alert(Alert(rule, path, self._last_step, share, text, cure))
 
     @property
     def history(self) -> dict[str, Any]:
         """The dead units by epoch; see the class."""
-        return {
+        found: dict[str, Any] = {
             "epoch": np.array(self._epochs, dtype="int64"),
-            "dead_fraction": {
-                path: np.array(shares) for path, shares in self._shares.items()
-            },
-            "dead_units": {path: list(dead) for path, dead in self._dead.items()},
+            "sampled": np.array(self._sampled, dtype=bool),
         }
+        for kind in _NAMES:
+            found[f"{kind}_fraction"] = {
+                path: np.array(one.shares(kind)) for path, one in self._lives.items()
+            }
+            found[f"{kind}_units"] = {
+                path: list(getattr(one, kind)) for path, one in self._lives.items()
+            }
+        events = {path: list(one.events) for path, one in self._lives.items()}
+        return {**found, "events": events}
+
+    def _columns(self) -> dict[str, Any]:
+        columns: dict[str, Any] = {"epoch": self.history["epoch"]}
+        for kind, name in _NAMES.items():
+            shares = {p: one.shares(kind) for p, one in self._lives.items()}
+            columns |= {f"{name}/{path}": each for path, each in shares.items()}
+        return columns
 
 
-def _rectifiers(model: Any) -> Iterator[tuple[str, Any]]:
-    """Every operation of a model whose output is a ReLU's, with its path."""
-    looped: set[int] = set()
-    for path, operation in operation_paths(model):
-        if isinstance(operation, keras.layers.RNN):
-            looped.update(id(inner) for inner in operation._flatten_layers())
+# More than half of the units: what a random ReLU layer shows of a single example.
+MOST = 0.5
+_NAMES = {"dead": "dead_relu_fraction", "saturated": "saturated_fraction"}
+_CURES = {
+    "dead": "Lower the learning rate, or start from "
+    "`keras_initlab.recommend(model).apply()`; `DormantUnitRecycler` revives units.",
+    "saturated": "Its input is too large: scale the data or the weights, as "
+    "`keras_initlab.recommend(model).apply()` does.",
+}
+
+
+def watchable(model: Any, threshold: float | None) -> list[tuple[str, Watched]]:
+    """Every operation of a model whose units can die, with its path."""
+    found = []
+    for path, operation in visible_operations(model):
         is_leaf = not getattr(operation, "_layers", ())
-        if id(operation) not in looped and is_leaf and _is_rectified(operation):
-            yield path, operation
+        activation = activation_of(operation) if is_leaf else None
+        one = watched(operation, activation, threshold)
+        if one is not None:
+            found.append((path, one))
+    return found
 
 
-def _is_rectified(operation: Any) -> bool:
-    activation = activation_of(operation)
-    return activation is not None and is_rectifier(activation)
-
-
-def _fired_per_unit(operation: Any) -> Any:
-    is_first = getattr(operation, "data_format", None) == "channels_first"
-    return _fired_by_channel if is_first else _fired_by_last
-
-
-def _fired_by_last(output: Any) -> Any:
-    return ops.max(_fired(output), axis=list(range(len(output.shape) - 1)))
-
-
-def _fired_by_channel(output: Any) -> Any:
-    others = [axis for axis in range(len(output.shape)) if axis != 1]
-    return ops.max(_fired(output), axis=others)
-
-
-def _fired(output: Any) -> Any:
-    # NaN is broken, but not dead; XLA's maximum would drop it.
-    return ops.where(output <= 0, 0.0, 1.0)
+def _checked(threshold: float) -> float:
+    number = check_finite("threshold", threshold, usual=0.01)
+    if not 0 < number < 0.5:
+        raise ValueError(
+            message(
+                "`threshold` must lie in (0, 0.5).",
+                f"threshold={threshold!r}",
+                "The usual value is 0.01; None watches only what is exactly flat.",
+            )
+        )
+    return number

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_initlab._errors import check_flag
 from keras_initlab.inspection import layer_paths, variable_paths
-from keras_initlab.signal import Measured, Recipe
+from keras_initlab.signal import Measured, Recipe, total
 
-from ._observing import ObservingCallback, select
+from ._alerts import Alert
+from ._gradient_rules import NOT_FINITE, Observation, Rules
+from ._log import Log
+from ._observing import ObservingCallback, select, visible_operations
+from ._schedule import Schedule
 
 
 class GradientNormLogger(ObservingCallback):
@@ -18,12 +23,18 @@ class GradientNormLogger(ObservingCallback):
 
     The gradients are the very ones that the optimizer receives, taken inside the train
     step; there is no second backward pass. Norms are of the unscaled gradient, before
-    accumulation and clipping. A variable that the loss does not depend on has norm 0;
-    one whose gradient does not reach an optimizer within reach has norm NaN.
+    accumulation and clipping; on several replicas, of the gradient of the whole batch.
+    A variable that the loss does not depend on has norm 0; one whose gradient does not
+    reach an optimizer within reach has norm NaN.
 
     Keras's logs get `grad_norm`, the global norm's mean over the epoch's observed
     steps, so History, EarlyStopping and others see it. Logs given in `log_to` get, per
-    observed step, `grad_norm` and `grad_norm/<layer path>`.
+    observed step, `grad_norm` and `grad_norm/<layer path>`. With `clipped` both get
+    `clipped_grad_norm` beside it, with `updates` also `update_ratio`.
+
+    Alerts name the layer when a loss or gradient is not finite, when gradients vanish
+    or explode with depth, when a norm leaps, when a layer gets no gradient, and, with
+    `updates`, when a step changes a layer by more than a tenth.
 
     Args:
         every: observe every n-th step, or the steps for which a function says so; the
@@ -32,13 +43,26 @@ class GradientNormLogger(ObservingCallback):
             norm is always of the whole model.
         log_to: a function of `(metrics, step)`, or several.
         verbose: 1 for a line an epoch, 0 for none.
+        alerts: True to print what goes wrong, in few lines, to the error output; False
+            for silence; or a function that receives each line, as `logging.warning`.
+        clipped: whether to take the norms once more after the optimizer's clipping. NaN
+            with gradient accumulation, where the mean of several steps is clipped.
+        updates: whether to take the update-to-weight ratio ‖Δw‖/‖w‖ of every layer,
+            around 1e-3 in healthy training. It reads all weights twice.
 
     Attributes:
         history: a dict, filled while training. `"step"`, `"epoch"`, `"global_norm"`:
             arrays `(observations,)`; steps count from 0 over a fit, and on from the
             last one where `initial_epoch` continues it. `"layers"`: `{layer path:
             array (observations,)}`. `"variables"`: `{variable path: array
-            (observations,)}`, in the order of `model.trainable_variables`.
+            (observations,)}`, in the order of `model.trainable_variables`. With
+            `clipped` also `"clipped_global_norm"`, `"clipped_layers"` and
+            `"clipped_variables"`; with `updates` also `"update_ratio"`, of the whole
+            model, and `"update_ratios"`, by layer path; NaN for weights that are 0.
+        first_nonfinite: None, or the first finding of a number that is not finite, an
+            `Alert` with path and step: the first layer whose output was not, or, if all
+            outputs were finite, the last one whose gradient was not.
+        alerts: everything that the rules have found.
 
     Raises:
         ValueError: for an argument out of range, or layers that the model lacks.
@@ -51,23 +75,54 @@ class GradientNormLogger(ObservingCallback):
         >>> _ = model.fit(x, y, batch_size=4, verbose=0, callbacks=[norms])
         >>> norms.history["global_norm"].shape
         (2,)
+
+    References:
+        Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent
+        neural networks", 1211.5063, sections 2 and 3, for vanishing, exploding and
+        clipping.
     """
+
+    _index, _picture = "step", "gradient_norms"
+
+    def __init__(
+        self,
+        every: int | Schedule = 10,
+        layers: Sequence[Any] | None = None,
+        log_to: Log | Iterable[Log] = (),
+        verbose: int = 0,
+        alerts: bool | Callable[[str], Any] = True,
+        clipped: bool = False,
+        updates: bool = False,
+    ):
+        self.clipped = check_flag("clipped", clipped)
+        self.updates = check_flag("updates", updates)
+        super().__init__(every, layers, log_to, verbose, alerts)
 
     def reset(self) -> None:
         """Drops the history."""
         self._steps: list[int] = []
         self._epochs: list[int] = []
-        self._norms: list[np.ndarray] = []
+        self._rows: dict[str, list[np.ndarray]] = {}
         self._variables: list[str] = []
         self._owner: dict[str, list[int]] = {}
         self._named: list[int] = []
+        self._paths: dict[int, str] = {}
         self._epoch_start = 0
+        self._rules = Rules()
+        self.first_nonfinite: Alert | None = None
 
     def prepare(self, model: Any) -> Recipe:
-        """Asks for the gradients."""
+        """Asks for the gradients, and for what tells where a number stops being one."""
         if model.built:  # else the first step builds it
             self._name(model, model.trainable_variables)
-        return Recipe(gradients=True)
+        seen = visible_operations(model)
+        self._paths = {id(operation): path for path, operation in seen}
+        return Recipe(
+            gradients=True,
+            clipped=self.clipped,
+            updates=self.updates,
+            reductions=tuple(total(operation) for _, operation in seen),
+        )
 
     def _name(self, model: Any, variables: Sequence[Any]) -> None:
         """Finds the paths of the variables and of the layers that own them."""
@@ -79,7 +134,7 @@ class GradientNormLogger(ObservingCallback):
             "layers with trainable variables",
         )
         paths = variable_paths(model, variables)
-        if self._norms and paths != self._variables:
+        if self._steps and paths != self._variables:
             self.reset()  # layers were frozen or thawed between two fits
         self._variables = paths
         self._named = [id(variable) for variable in variables]
@@ -87,55 +142,145 @@ class GradientNormLogger(ObservingCallback):
 
     def begin_epoch(self, epoch: int) -> None:
         """Notes where the epoch's observations begin."""
-        self._epoch_start = len(self._norms)
+        self._epoch_start = len(self._steps)
 
     def receive(self, step: int, epoch: int, measured: Measured) -> None:
-        """Keeps and logs the norms of a step."""
-        norms = measured.gradient_norms
-        assert norms is not None
+        """Keeps, judges and logs the norms of a step."""
         if self._named != [id(variable) for variable in measured.variables]:
+            self.prepare(self._seen_model)
             self._name(self._seen_model, measured.variables)
         self._steps.append(step)
         self._epochs.append(epoch)
-        self._norms.append(norms)
-        if self.logs:
-            metrics = {"grad_norm": float(_joined(norms))}
-            for path, indices in self._owner.items():
-                metrics[f"grad_norm/{path}"] = float(_joined(norms[indices]))
-            self.log(metrics, step)
+        norms = _norms_of(measured)
+        for kind, each in norms.items():
+            self._rows.setdefault(kind, []).append(each)
+        columns = self._columns_of({kind: [each] for kind, each in norms.items()})
+        row = {name: float(column[0]) for name, column in columns.items()}
+        self._judge(step, measured, row)
+        self.log(row, step)
+
+    def _judge(self, step: int, measured: Measured, row: dict[str, float]) -> None:
+        for alert in self._rules.judge(self._observation(step, measured, row)):
+            is_urgent = alert.rule == NOT_FINITE
+            if is_urgent and self.first_nonfinite is None:
+                self.first_nonfinite = alert
+            self.alert(alert, is_urgent)
+
+    def _observation(
+        self, step: int, measured: Measured, row: dict[str, float]
+    ) -> Observation:
+        reached = {  # NaN stands for the others
+            path: own
+            for path, own in self._owner.items()
+            if all(measured.reached[i] for i in own)
+        }
+        return Observation(
+            step,
+            norms={path: row[f"grad_norm/{path}"] for path in reached},
+            totals={
+                self._paths[id(reduction.operation)]: figure
+                for reduction, figure in measured.figures.items()
+                if reduction.name == "total"
+            },
+            kernels={
+                path
+                for path, own in reached.items()
+                if any(len(measured.variables[i].shape) > 1 for i in own)
+            },
+            ratios={
+                path: row[f"update_ratio/{path}"]
+                for path in self._owner
+                if self.updates
+            },
+        )
 
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
-        """Returns the mean global norm of the epoch."""
-        rows = self._norms[self._epoch_start :]
-        if not rows:
+        """Returns the mean norms of the epoch."""
+        rows = {kind: each[self._epoch_start :] for kind, each in self._rows.items()}
+        if not any(rows.values()):
             return {}, ""
-        mean = float(np.mean([_joined(norms) for norms in rows]))
-        layers = {
-            path: float(np.mean([_joined(norms[indices]) for norms in rows]))
-            for path, indices in self._owner.items()
-        }
-        line = f"epoch {epoch + 1}: gradient norm {mean:.3g}"
+        columns = self._columns_of(rows)
+        means = {name: float(np.mean(column)) for name, column in columns.items()}
+        line = f"epoch {epoch + 1}: gradient norm {means['grad_norm']:.3g}"
+        layers = {path: means[f"grad_norm/{path}"] for path in self._owner}
         if layers:
             low = min(layers, key=layers.__getitem__)
             high = max(layers, key=layers.__getitem__)
             line += f", from {layers[low]:.3g} ({low}) to {layers[high]:.3g} ({high})"
-        return {"grad_norm": mean}, line
+        return {k: mean for k, mean in means.items() if "/" not in k}, line
 
     @property
     def history(self) -> dict[str, Any]:
         """The norms as arrays; see the class."""
-        norms = np.array(self._norms, dtype="float64")
-        norms = norms.reshape(len(self._norms), len(self._variables))
+        found: dict[str, Any] = {
+            "step": np.array(self._steps, dtype="int64"),
+            "epoch": np.array(self._epochs, dtype="int64"),
+        }
+        kinds = {"": "gradient_norms"}
+        if self.clipped:
+            kinds["clipped_"] = "clipped_norms"
+        for prefix, kind in kinds.items():
+            norms = self._array(self._rows, kind)
+            found |= {
+                f"{prefix}global_norm": _joined(norms),
+                f"{prefix}layers": {
+                    path: _joined(norms, own) for path, own in self._owner.items()
+                },
+                f"{prefix}variables": dict(zip(self._variables, norms.T, strict=True)),
+            }
+        if self.updates:
+            columns = self._columns_of(self._rows)
+            found["update_ratio"] = columns["update_ratio"]
+            found["update_ratios"] = {
+                path: columns[f"update_ratio/{path}"] for path in self._owner
+            }
+        return found
+
+    def _columns(self) -> dict[str, np.ndarray]:
         return {
             "step": np.array(self._steps, dtype="int64"),
             "epoch": np.array(self._epochs, dtype="int64"),
-            "global_norm": _joined(norms),
-            "layers": {
-                path: _joined(norms[:, indices])
-                for path, indices in self._owner.items()
-            },
-            "variables": dict(zip(self._variables, norms.T, strict=True)),
+            **self._columns_of(self._rows),
         }
+
+    def _columns_of(self, rows: Rows) -> dict[str, np.ndarray]:
+        """What is logged of some observations, each an array over them."""
+        gradients = self._array(rows, "gradient_norms")
+        columns = self._by_layer("grad_norm", lambda own: _joined(gradients, own))
+        if self.clipped:
+            clipped = self._array(rows, "clipped_norms")
+            columns |= self._by_layer(
+                "clipped_grad_norm", lambda own: _joined(clipped, own)
+            )
+        if self.updates:
+            change, weight = (
+                self._array(rows, kind) for kind in ("update_norms", "weight_norms")
+            )
+            columns |= self._by_layer(
+                "update_ratio",
+                lambda own: _divided(_joined(change, own), _joined(weight, own)),
+            )
+        return columns
+
+    def _by_layer(
+        self, name: str, figure: Callable[[Any], np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        whole = {name: figure(slice(None))}
+        return whole | {f"{name}/{p}": figure(own) for p, own in self._owner.items()}
+
+    def _array(self, rows: Rows, kind: str) -> np.ndarray:
+        each = np.array(rows.get(kind, []), dtype="float64")
+        return each.reshape(len(each), len(self._variables))
+
+
+Rows = dict[str, list[np.ndarray]]  # of each kind of norm, by observation
+
+
+def _norms_of(measured: Measured) -> dict[str, np.ndarray]:
+    """The norms that were measured, by kind."""
+    kinds = ("gradient_norms", "clipped_norms", "weight_norms", "update_norms")
+    found = {kind: getattr(measured, kind) for kind in kinds}
+    return {kind: norms for kind, norms in found.items() if norms is not None}
 
 
 def _owners(model: Any, variables: Sequence[Any]) -> dict[str, tuple[Any, list[int]]]:
@@ -149,9 +294,15 @@ def _owners(model: Any, variables: Sequence[Any]) -> dict[str, tuple[Any, list[i
     return found
 
 
-def _joined(norms: np.ndarray) -> np.ndarray:
+def _joined(norms: Any, indices: Any = slice(None)) -> np.ndarray:
     """The norm over several variables, from the norm of each, last axis.
 
     In float64, so that the squares of float32 norms cannot overflow.
     """
-    return np.sqrt(np.sum(np.square(norms, dtype="float64"), axis=-1))
+    chosen = np.asarray(norms)[..., indices]
+    return np.sqrt(np.sum(np.square(chosen, dtype="float64"), axis=-1))
+
+
+def _divided(change: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """‖Δw‖/‖w‖, NaN for weights that are 0."""
+    return change / np.where(weight > 0, weight, np.nan)

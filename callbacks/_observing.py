@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 from rich.console import Console
 
+from keras_initlab import plots
 from keras_initlab._errors import check_choice, message
 from keras_initlab.inspection import operation_paths
 from keras_initlab.signal import Measured, Recipe, TrainingObserver
 
+from ._alerts import Alert, Alerts
 from ._log import Log, check_logs
 from ._schedule import Schedule, schedule
 
@@ -28,9 +30,13 @@ class ObservingCallback(keras.callbacks.Callback):
         log_to: a function of `(metrics, step)`, or several, that receives every
             figure: `CSVLog`, `wandb.log`, `mlflow.log_metrics`, ….
         verbose: 1 for a line an epoch, 0 for none.
+        alerts: True to print what goes wrong, in few lines, to the error output; False
+            for silence; or a function that receives each line, as `logging.warning`.
     """
 
     recipe = Recipe()
+    _index = "step"  # what a row of the frame stands for
+    _picture = ""  # the function of `plots` that draws this callback
 
     def __init__(
         self,
@@ -38,12 +44,14 @@ class ObservingCallback(keras.callbacks.Callback):
         layers: Sequence[Any] | None = None,
         log_to: Log | Iterable[Log] = (),
         verbose: int = 0,
+        alerts: bool | Callable[[str], Any] = True,
     ):
         super().__init__()
         self._schedule = schedule(every)
         self.layers = layers
         self.logs = check_logs(log_to)
         self.verbose = int(check_choice("verbose", str(int(verbose)), ("0", "1")))
+        self._alerts = Alerts(alerts)
         self._seen_model: Any = None
         self._observer: Any = None
         self._summary: tuple[dict[str, float], str] | None = None
@@ -77,7 +85,9 @@ class ObservingCallback(keras.callbacks.Callback):
         model: Any = self.model
         if self._seen_model is not model:
             self.reset()
+            self._alerts.found.clear()
             self._seen_model = model
+        self._alerts.begin()
         self.recipe = self.prepare(model)
         self._observer = TrainingObserver.of(model)
         self._observer.attach(self, fit)
@@ -93,6 +103,7 @@ class ObservingCallback(keras.callbacks.Callback):
         is_first = self._summary is None  # not if the list holds this callback twice
         summary, line = self._summary or self.finish_epoch(epoch)
         self._summary = summary, line
+        self._alerts.send()
         if logs is not None:
             logs.update(summary)
         if self.verbose and line and is_first:
@@ -102,10 +113,75 @@ class ObservingCallback(keras.callbacks.Callback):
         """Stops observing."""
         self._observer.detach(self)
 
+    def to_frame(self) -> Any:
+        """The history as a pandas DataFrame: a row an observation, or an epoch.
+
+        The columns have the names that logs get.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                message(
+                    "A frame needs pandas.",
+                    "an environment without it",
+                    "Install it with `pip install pandas`, or use `.history`.",
+                )
+            ) from error
+        columns = self._columns()
+        return pd.DataFrame(columns).set_index(self._index)
+
+    def plot(self) -> Any:
+        """The history as a matplotlib Figure.
+
+        Raises:
+            ImportError: if matplotlib is not installed.
+        """
+        return getattr(plots, self._picture)(self)
+
+    def _columns(self) -> dict[str, Any]:
+        """The columns of the frame by name, that of the index among them."""
+        raise NotImplementedError(f"{type(self).__name__} measures nothing.")
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """Everything that the rules have found, also where no line was sent of it."""
+        return list(self._alerts.found)
+
+    def alert(self, alert: Alert, urgent: bool = False) -> None:
+        """Notes a finding, to be sent when the epoch ends, or at once."""
+        self._alerts.note(alert)
+        if urgent:
+            self._alerts.send()
+
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Hands metrics to every log."""
         for log in self.logs:
             log(metrics, step)
+
+
+def visible_operations(model: Any) -> list[tuple[str, Any]]:
+    """Every operation whose calls can be seen, with its path.
+
+    Layers inside recurrent ones run in a loop; models only pass on what their layers
+    return.
+    """
+    found = operation_paths(model)
+    looped = {
+        id(inner)
+        for _, operation in found
+        if isinstance(operation, keras.layers.RNN)
+        for inner in operation._flatten_layers(include_self=False)
+    }
+    return [
+        (path, operation)
+        for path, operation in found
+        if id(operation) not in looped
+        and not isinstance(operation, (keras.Model, keras.layers.InputLayer))
+    ]
 
 
 def select(

@@ -15,6 +15,7 @@ FLOORS = {
     "_arrays": 0,
     "_seeds": 1,
     "_choosing": 1,
+    "plots": 1,
     "_fans": 2,
     "_activations": 2,
     "initializers": 3,
@@ -25,7 +26,6 @@ FLOORS = {
     "inspection": 4,
     "recommend": 5,
     "callbacks": 5,
-    "plots": 6,
     "__init__": 7,
 }
 # What loads only where it is used: {module: files that may import it}.
@@ -35,7 +35,7 @@ HEAVY = {
     "jax": {"_observe_jax.py", "_pointwise.py", "_singular.py"},
     "torch": {"_observe_torch.py"},
     "sklearn": set(),
-    "pandas": set(),
+    "pandas": {"_observing.py"},
     "scipy": set(),
 }
 

@@ -2,8 +2,8 @@
 
 `_formulas` knows Keras's functions in float64, `_layers` the layers that act as
 activations, `_pointwise` evaluates any of them and refuses what mixes units,
-`_quadrature` integrates, `_memory` keeps what has been computed, `_statistics` and
-`_criticality` answer.
+`_rails` finds where it is flat, `_quadrature` integrates, `_memory` keeps what has been
+computed, `_statistics` and `_criticality` answer.
 """
 
 from ._criticality import CriticalPoint as CriticalPoint
@@ -12,6 +12,8 @@ from ._pointwise import evaluate as evaluate
 from ._pointwise import is_rectifier as is_rectifier
 from ._pointwise import name_of as name_of
 from ._pointwise import resolve as resolve
+from ._rails import Rails as Rails
+from ._rails import rails as rails
 from ._statistics import ActivationStatistics as ActivationStatistics
 from ._statistics import activation_statistics as activation_statistics
 from ._statistics import gain as gain

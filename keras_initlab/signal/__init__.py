@@ -3,5 +3,15 @@
 from ._observe import Subscriber as Subscriber
 from ._observe import TrainingObserver as TrainingObserver
 from ._recipe import Measured as Measured
+from ._recipe import Place as Place
 from ._recipe import Recipe as Recipe
+from ._recipe import Reduction as Reduction
+from ._record import Call as Call
 from ._record import recording as recording
+from ._reductions import STATISTICS as STATISTICS
+from ._reductions import escapes_per_unit as escapes_per_unit
+from ._reductions import histogram as histogram
+from ._reductions import mean_size_per_unit as mean_size_per_unit
+from ._reductions import statistics as statistics
+from ._reductions import total as total
+from ._reductions import unit_axis as unit_axis

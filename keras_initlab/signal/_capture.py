@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from ._recipe import Recipe
-from ._record import recording, replaced
+from ._recipe import FIGURES, Recipe, Reduction, Traced
+from ._record import Call, recording, replaced
 
 KEY = "__keras_initlab__"
 
@@ -26,61 +26,120 @@ class Capture:
         self.model = model
         self.recipe = recipe
         self.norms: dict[int, Any] = {}
-        self.units: dict[int, Any] = {}
-        self.unseen: set[int] = set()
-        self._reductions = {id(one): how for one, how in recipe.reductions}
+        self.clipped: dict[int, Any] = {}
+        self.figures: dict[Reduction, Any] = {}
+        self.unseen: set[Reduction] = set()
+        self._is_noted = False  # by `stateless_apply`, which calls `apply`
+        self._before: dict[int, Any] = {}
+        self._reductions: dict[int, list[Reduction]] = {}
+        for one in recipe.reductions:
+            self._reductions.setdefault(id(one.operation), []).append(one)
 
-    def norm(self, gradient: Any) -> Any:
-        """The L2 norm of a gradient in float32."""
+    def norm(self, tensor: Any) -> Any:
+        """The L2 norm of a tensor in float32."""
         raise NotImplementedError
 
     def is_readable(self, value: Any) -> bool:
         """Whether a value may leave the step: not one from inside a loop or branch."""
         raise NotImplementedError
 
+    def total(self, gradients: list[Any]) -> list[Any]:
+        """The gradients of the whole batch, from those of this replica's part."""
+        return gradients
+
+    def whole(self, reduction: Reduction, figure: Any) -> Any:
+        """The figure of the whole batch, from that of this replica's part."""
+        return figure
+
     @contextlib.contextmanager
     def outputs(self) -> Iterator[None]:
         """Records what the recipe's layers return within the context."""
-        operations = [operation for operation, _ in self.recipe.reductions]
-        with recording(operations, self._on_return):
+        reductions = self.recipe.reductions
+        operations = _once(one.operation for one in reductions)
+        activated = _once(
+            one.operation for one in reductions if one.place == "preactivation"
+        )
+        with recording(operations, self._on_return, activated):
             yield
 
     @contextlib.contextmanager
     def gradients(self) -> Iterator[None]:
         """Records the gradients that reach an optimizer within the context."""
+        observed = optimizers(self.model) if self.recipe.observes_gradients else ()
         with contextlib.ExitStack() as stack:
-            for optimizer in optimizers(self.model) if self.recipe.gradients else ():
+            for optimizer in observed:
                 for name in ("apply", "stateless_apply"):
                     wrapper = getattr(self, f"_observed_{name}")(optimizer)
                     stack.enter_context(replaced(optimizer, name, wrapper))
             yield
 
-    def gradient_norms(self) -> Any:
-        """The norms in the order of the model's variables; NaN for what is missing."""
-        missing = ops.full((), float("nan"), dtype="float32")
-        norms = [
-            self.norms.get(id(variable), missing)
-            for variable in self.model.trainable_variables
-        ]
-        return ops.stack(norms) if norms else ops.zeros((0,), dtype="float32")
+    def begin(self, weights: Sequence[Any]) -> None:
+        """Notes the weights that the step starts from: copies, in the model's order."""
+        variables = self.model.trainable_variables
+        if self.recipe.updates and len(weights) == len(variables):
+            pairs = zip(variables, weights, strict=True)
+            self._before = {id(variable): value for variable, value in pairs}
 
-    def seen_units(self) -> dict[int, Any]:
-        """The vectors of the operations of which every call could be read."""
-        return {key: v for key, v in self.units.items() if key not in self.unseen}
+    def finish(self, traced: Traced, weights: Sequence[Any]) -> dict[str, Any]:
+        """Returns the arrays that leave the step, and notes which they are.
 
-    def join(self, key: int, vector: Any) -> None:
+        Args:
+            traced: where to note it.
+            weights: the weights that the step ended with, in the model's order.
+        """
+        variables = tuple(self.model.trainable_variables)
+        figures = {
+            one: self.whole(one, figure)
+            for one, figure in self.figures.items()
+            if one not in self.unseen
+        }
+        traced.variables, traced.reductions = variables, tuple(figures)
+        traced.reached = tuple(id(variable) in self.norms for variable in variables)
+        found: dict[str, Any] = {
+            FIGURES: {f"{i:06d}": figure for i, figure in enumerate(figures.values())}
+        }
+        if self.recipe.gradients:
+            found["gradient_norms"] = _in_order(variables, self.norms)
+        if self.recipe.clipped:
+            found["clipped_norms"] = _in_order(variables, self.clipped)
+        if self.recipe.updates:
+            before, changes = self._updates(variables, weights)
+            found["weight_norms"] = _in_order(variables, before)
+            found["update_norms"] = _in_order(variables, changes)
+        return found
+
+    def _updates(
+        self, variables: Sequence[Any], weights: Sequence[Any]
+    ) -> tuple[dict[int, Any], dict[int, Any]]:
+        """Norms of the weights before the step and of what it changed."""
+        before: dict[int, Any] = {}
+        changes: dict[int, Any] = {}
+        if len(weights) == len(variables):
+            for variable, after in zip(variables, weights, strict=True):
+                start = self._before.get(id(variable))
+                if start is not None:  # else the step itself built the model
+                    start, after = (ops.cast(v, "float32") for v in (start, after))
+                    before[id(variable)] = self.norm(start)
+                    changes[id(variable)] = self.norm(ops.subtract(after, start))
+        return before, changes
+
+    def join(self, reduction: Reduction, figure: Any) -> None:
         """Adds what one call of an operation gave."""
-        if not self.is_readable(vector):
-            self.unseen.add(key)
+        if not self.is_readable(figure):
+            self.unseen.add(reduction)
             return
-        known = self.units.get(key)
-        self.units[key] = vector if known is None else ops.maximum(known, vector)
+        known = self.figures.get(reduction)
+        self.figures[reduction] = (
+            figure if known is None else reduction.join(known, figure)
+        )
 
-    def _on_return(self, operation: Any, output: Any) -> None:
-        if hasattr(output, "shape") and self.is_readable(output):
-            self.join(id(operation), self._reductions[id(operation)](output))
-        else:
-            self.unseen.add(id(operation))
+    def _on_return(self, call: Call) -> None:
+        for reduction in self._reductions[id(call.operation)]:
+            value, mask = call.at(reduction.place)
+            if hasattr(value, "shape") and self.is_readable(value):
+                self.join(reduction, reduction.reduce(value, mask))
+            else:
+                self.unseen.add(reduction)
 
     def _observed_apply(self, optimizer: Any) -> Callable[..., Any]:
         apply = optimizer.apply
@@ -89,7 +148,8 @@ class Capture:
             grads = list(grads)
             if trainable_variables is not None:
                 trainable_variables = list(trainable_variables)
-            self._note(grads, trainable_variables, optimizer)
+            if not self._is_noted:
+                self._note(grads, trainable_variables, optimizer)
             return apply(grads, trainable_variables)
 
         return observed_apply
@@ -105,21 +165,68 @@ class Capture:
             mapping = list(zip(optimizer.variables, optimizer_variables, strict=False))
             with keras.StatelessScope(state_mapping=mapping):
                 self._note(grads, None, optimizer)
-            return apply(optimizer_variables, grads, trainable_variables)
+            self._is_noted = True
+            try:
+                return apply(optimizer_variables, grads, trainable_variables)
+            finally:
+                self._is_noted = False
 
         return observed_apply
 
-    def _note(self, grads: Any, variables: Any, optimizer: Any) -> None:
+    def _note(self, grads: list[Any], variables: Any, optimizer: Any) -> None:
         known = variables or getattr(optimizer, "_trainable_variables", [])
         if len(known) != len(grads):
             return  # the optimizer is about to say so
         # What a loss scale of any kind makes of 1, to take it out again.
         scale = ops.cast(optimizer.scale_loss(ops.ones(())), "float32")
-        for variable, gradient in zip(known, grads, strict=True):
-            if gradient is None:
-                self.norms[id(variable)] = ops.zeros((), dtype="float32")
-            elif self.is_readable(gradient):
-                self.norms[id(variable)] = self.norm(gradient) / scale
+        pairs = [
+            (variable, gradient)
+            for variable, gradient in zip(known, grads, strict=True)
+            if gradient is None or self.is_readable(gradient)
+        ]
+        if self.recipe.gradients:
+            self._keep(self.norms, pairs, scale)
+        if self.recipe.clipped:
+            self._keep_clipped(pairs, scale, optimizer)
+
+    def _keep(
+        self, norms: dict[int, Any], pairs: Sequence[tuple[Any, Any]], scale: Any
+    ) -> None:
+        """Adds the norms of gradients, 0 for those that are None."""
+        zero = ops.zeros((), dtype="float32")
+        norms.update({id(variable): zero for variable, _ in pairs})
+        given = [(variable, g) for variable, g in pairs if g is not None]
+        total = self.total([gradient for _, gradient in given])
+        for (variable, _), gradient in zip(given, total, strict=True):
+            norms[id(variable)] = self.norm(gradient) / scale
+
+    def _keep_clipped(
+        self, pairs: Sequence[tuple[Any, Any]], scale: Any, optimizer: Any
+    ) -> None:
+        """Adds the norms after the clipping of the optimizer that applies them."""
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        if inner.gradient_accumulation_steps:
+            return  # it clips the mean of several steps
+        unscaled = [gradient for _, gradient in pairs]
+        if optimizer.loss_scale_factor is not None or inner is not optimizer:
+            unscaled = [
+                None if g is None else ops.divide(g, ops.cast(scale, g.dtype))
+                for g in unscaled
+            ]
+        clipped = inner._clip_gradients(unscaled)
+        variables = [variable for variable, _ in pairs]
+        self._keep(self.clipped, list(zip(variables, clipped, strict=True)), 1.0)
+
+
+def _in_order(variables: Sequence[Any], norms: dict[int, Any]) -> Any:
+    """The norms of the variables, NaN for what is missing."""
+    missing = ops.full((), float("nan"), dtype="float32")
+    each = [norms.get(id(variable), missing) for variable in variables]
+    return ops.stack(each) if each else ops.zeros((0,), dtype="float32")
+
+
+def _once(operations: Iterable[Any]) -> list[Any]:
+    return list({id(operation): operation for operation in operations}.values())
 
 
 def optimizers(model: Any) -> list[Any]:

@@ -84,7 +84,12 @@ class TrainingObserver:
         self._source: Any = None  # what this epoch's batches come from
         self._epoch: int | None = None
         self._epoch_ends: int | None = None  # the step at which it does, if known
-        self._steps = 0
+        self._steps = self._epoch_start = 0
+
+    @property
+    def steps_in_epoch(self) -> int:
+        """How many train steps the epoch has had so far, observed or not."""
+        return self._steps - self._epoch_start
 
     def attach(self, subscriber: Subscriber, fit: Any) -> None:
         """Adds a subscriber; to be called when a fit begins.
@@ -119,7 +124,7 @@ class TrainingObserver:
             self._steps = epoch * (
                 steps or 0
             )  # `initial_epoch`, seen for the first time
-        self._epoch = epoch
+        self._epoch, self._epoch_start = epoch, self._steps
         self._epoch_ends = self._steps + steps if steps else None
         self._source = None
 

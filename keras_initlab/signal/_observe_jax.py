@@ -23,7 +23,7 @@ from jax.core import Tracer  # pyright: ignore[reportMissingImports]
 
 from .._errors import message
 from ._capture import KEY, Capture
-from ._recipe import Measured, Recipe
+from ._recipe import Measured, Recipe, Traced
 from ._record import replaced
 
 
@@ -34,18 +34,12 @@ def observing_step(
 
     def step(state: Any, data: Any) -> Any:
         capture = _Capture(model, recipe, (state, data))
+        capture.begin(state[0])
         with capture.outputs(), capture.derivatives(), capture.gradients():
             logs, after = train_step(state, data)
-        variables[:] = model.trainable_variables
-        measured: dict[str, Any] = {
-            "units": {str(key): v for key, v in capture.seen_units().items()}
-        }
-        if recipe.gradients:
-            measured["gradient_norms"] = capture.gradient_norms()
-        return {**logs, KEY: measured}, after
+        return {**logs, KEY: capture.finish(traced, after[0])}, after
 
-    variables: list[Any] = []
-    vars(step)["variables"] = variables  # as of the last trace
+    traced = vars(step)["traced"] = Traced()
     return step
 
 
@@ -75,14 +69,9 @@ def take(result: Any, step: Any) -> tuple[Any, Measured]:
     """Splits the trainer's logs and state from what was measured."""
     logs, state = result
     logs = dict(logs)
-    measured = logs.pop(KEY)
-    norms = measured.get("gradient_norms")
+    arrays = logs.pop(KEY)
     # Copies: a view would keep the device's array alive.
-    return (logs, state), Measured(
-        variables=tuple(step.variables),
-        gradient_norms=None if norms is None else np.array(norms),
-        units={int(key): np.array(v) for key, v in measured["units"].items()},
-    )
+    return (logs, state), step.traced.measured(arrays, np.array)
 
 
 def data_source(arguments: Sequence[Any], caller: Any) -> Any:
@@ -119,8 +108,8 @@ class _Capture(Capture):
     def is_readable(self, value: Any) -> bool:
         return _traces(value) <= self.traces
 
-    def norm(self, gradient: Any) -> Any:
-        return _norm(gradient)
+    def norm(self, tensor: Any) -> Any:
+        return _norm(tensor)
 
     @contextlib.contextmanager
     def derivatives(self) -> Iterator[None]:
@@ -161,22 +150,25 @@ class _Capture(Capture):
         if threading.get_ident() != self._thread:  # not of this train step
             return value_and_grad(fun, argnums, has_aux, **options)
 
+        order: list[Any] = []
+
         def carrying(*args: Any, **kwargs: Any) -> Any:
-            outside = self.traces, self.units
-            self.traces, self.units = self.traces | _traces((args, kwargs)), {}
+            outside = self.traces, self.figures
+            self.traces, self.figures = self.traces | _traces((args, kwargs)), {}
             try:
                 result = fun(*args, **kwargs)
                 value, aux = result if has_aux else (result, None)
-                return value, (aux, self.units)
+                order[:] = self.figures
+                return value, (aux, list(self.figures.values()))
             finally:
-                self.traces, self.units = outside
+                self.traces, self.figures = outside
 
         differentiated = value_and_grad(carrying, argnums, has_aux=True, **options)
 
         def observed(*args: Any, **kwargs: Any) -> Any:
-            (value, (aux, units)), gradients = differentiated(*args, **kwargs)
-            for key, vector in units.items():
-                self.join(key, vector)
+            (value, (aux, figures)), gradients = differentiated(*args, **kwargs)
+            for reduction, figure in zip(order, figures, strict=True):
+                self.join(reduction, figure)
             return ((value, aux) if has_aux else value), gradients
 
         return observed

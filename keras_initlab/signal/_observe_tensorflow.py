@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ import tensorflow as tf
 
 from .._errors import message
 from ._capture import KEY, Capture
-from ._recipe import Measured, Recipe
+from ._recipe import Measured, Recipe, Reduction, Traced
+from ._record import Call
 
 
 def observing_step(
@@ -21,29 +24,29 @@ def observing_step(
 
     def step(data: Any) -> Any:
         capture = _Capture(model, recipe)
-        with capture.outputs(), capture.gradients():
+        capture.begin(weights_of(tf.identity))
+        with recorders.watching(capture):
             logs = train_step(data)
-        variables[:] = model.trainable_variables
-        measured: dict[str, Any] = {
-            "units": {str(key): vector for key, vector in capture.seen_units().items()}
-        }
-        if recipe.gradients:
-            measured["gradient_norms"] = capture.gradient_norms()
-        return {**logs, KEY: measured}
+        found = capture.finish(traced, weights_of(tf.convert_to_tensor))
+        return {**logs, KEY: found}
 
-    variables: list[Any] = []
-    vars(step)["variables"] = variables  # as of the last trace
+    def weights_of(read: Callable[[Any], Any]) -> list[Any]:
+        return [read(v.value) for v in model.trainable_variables if recipe.updates]
+
+    recorders = _Recorders(model, recipe)
+    traced = vars(step)["traced"] = Traced()
     return step
 
 
 def check(model: Any) -> None:
     """Raises if the model trains in a way whose figures would be wrong."""
-    replicas = model.distribute_strategy.num_replicas_in_sync
-    if replicas > 1:  # each replica's gradient would be measured, not their sum
+    strategy = model.distribute_strategy
+    is_known = isinstance(strategy, tf.distribute.MirroredStrategy)
+    if strategy.num_replicas_in_sync > 1 and not is_known:
         raise RuntimeError(
             message(
-                "Training is observed on one replica.",
-                f"model={model.name!r}, which trains on {replicas} replicas",
+                "Training on several replicas is observed under `MirroredStrategy`.",
+                f"model={model.name!r} under `{type(strategy).__name__}`",
                 "Leave the callbacks out, or train on one device.",
             )
         )
@@ -57,14 +60,8 @@ def making(model: Any, arguments: Sequence[Any]) -> Any:
 def take(result: Any, step: Any) -> tuple[Any, Measured]:
     """Splits the trainer's logs from what was measured."""
     logs = dict(result)
-    measured = logs.pop(KEY)
-    norms = measured.get("gradient_norms")
-    # Copies: a view would keep the tensor alive.
-    return logs, Measured(
-        variables=tuple(step.variables),
-        gradient_norms=None if norms is None else np.array(norms),
-        units={int(key): np.array(v) for key, v in measured["units"].items()},
-    )
+    arrays = logs.pop(KEY)
+    return logs, step.traced.measured(arrays, np.array)  # a view would keep the tensor
 
 
 def data_source(arguments: Sequence[Any], caller: Any) -> Any:
@@ -98,8 +95,22 @@ class _Capture(Capture):
             for tensor in tf.nest.flatten(value, expand_composites=True)
         )
 
-    def norm(self, gradient: Any) -> Any:
-        dense = tf.cast(tf.convert_to_tensor(gradient), tf.float32)
+    def total(self, gradients: list[Any]) -> list[Any]:
+        replica = tf.distribute.get_replica_context()
+        if replica is None or replica.num_replicas_in_sync == 1 or not gradients:
+            return gradients
+        return replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+
+    def whole(self, reduction: Reduction, figure: Any) -> Any:
+        replica = tf.distribute.get_replica_context()
+        count = replica.num_replicas_in_sync
+        if count == 1:
+            return figure
+        each = replica.all_gather(tf.expand_dims(figure, 0), axis=0)
+        return functools.reduce(reduction.join, [each[i] for i in range(count)])
+
+    def norm(self, tensor: Any) -> Any:
+        dense = tf.cast(tf.convert_to_tensor(tensor), tf.float32)
         norm = tf.sqrt(2 * tf.nn.l2_loss(dense))  # one fused pass
         is_safe = (norm > 1e-12) & (
             norm < 1e18
@@ -112,3 +123,54 @@ class _Capture(Capture):
             return divisor * tf.sqrt(2 * tf.nn.l2_loss(dense / divisor))
 
         return tf.cond(is_safe, lambda: norm, scaled)
+
+
+class _Recorders:
+    """Wraps a model once for all replicas that run its train step.
+
+    Replicas run the step in a thread each, in turns. The first to come puts the
+    wrappers on, the last to leave takes them off; what they see goes to the capture of
+    the thread that runs.
+    """
+
+    def __init__(self, model: Any, recipe: Recipe):
+        self._switch = _Switch(model, recipe)
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._wrappers = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def watching(self, capture: Capture) -> Iterator[None]:
+        """Sends what this thread does within the context to a capture."""
+        with self._lock:
+            if not self._inside:
+                self._wrappers.enter_context(self._switch.outputs())
+                self._wrappers.enter_context(self._switch.gradients())
+            self._inside += 1
+        self._switch.threads.capture = capture
+        try:
+            yield
+        finally:
+            self._switch.threads.capture = None
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._wrappers.close()
+
+
+class _Switch(Capture):
+    """Hands everything on to the capture of the thread that it comes from."""
+
+    def __init__(self, model: Any, recipe: Recipe):
+        super().__init__(model, recipe)
+        self.threads = threading.local()
+
+    def _on_return(self, call: Call) -> None:
+        capture = getattr(self.threads, "capture", None)
+        if capture is not None:
+            capture._on_return(call)
+
+    def _note(self, grads: list[Any], variables: Any, optimizer: Any) -> None:
+        capture = getattr(self.threads, "capture", None)
+        if capture is not None:
+            capture._note(grads, variables, optimizer)

@@ -16,8 +16,8 @@ from torch._C._functorch import (  # pyright: ignore[reportMissingImports]
 )
 
 from ._capture import KEY, Capture
-from ._recipe import Measured, Recipe
-from ._record import replaced
+from ._recipe import Measured, Recipe, Traced
+from ._record import Call, replaced
 
 
 def observing_step(
@@ -27,12 +27,15 @@ def observing_step(
 
     def step(data: Any) -> Any:
         capture = _Capture(model, recipe)
+        capture.begin([value.clone() for value in weights()])
         with capture.outputs(), capture.gradients():
             logs = train_step(data)
-        norms = capture.gradient_norms().detach() if recipe.gradients else None
-        variables = tuple(model.trainable_variables)
-        return {**logs, KEY: (variables, norms, capture.seen_units())}
+        return {**logs, KEY: capture.finish(traced, weights())}
 
+    def weights() -> list[Any]:
+        return [v.value.detach() for v in model.trainable_variables if recipe.updates]
+
+    traced = vars(step)["traced"] = Traced()
     return step
 
 
@@ -48,12 +51,8 @@ def making(model: Any, arguments: Sequence[Any]) -> Any:
 def take(result: Any, step: Any) -> tuple[Any, Measured]:
     """Splits the trainer's logs from what was measured."""
     logs = dict(result)
-    variables, norms, units = logs.pop(KEY)
-    return logs, Measured(
-        variables=variables,
-        gradient_norms=None if norms is None else _copy(norms),
-        units={key: _copy(vector) for key, vector in units.items()},
-    )
+    arrays = logs.pop(KEY)
+    return logs, step.traced.measured(arrays, _copy)
 
 
 def data_source(arguments: Sequence[Any], caller: Any) -> Any:
@@ -78,20 +77,25 @@ class _Capture(Capture):
         return not is_functorch_wrapped_tensor(value)
 
     @torch.no_grad()
-    def norm(self, gradient: Any) -> Any:
-        if gradient.device.type == "mps":  # has no float64
-            return _scaled_norm(gradient.to(torch.float32))
+    def norm(self, tensor: Any) -> Any:
+        if tensor.device.type == "mps":  # has no float64
+            return _scaled_norm(tensor.to(torch.float32))
         # In float64 no square under- or overflows.
-        norm = torch.linalg.vector_norm(gradient, dtype=torch.float64)
+        norm = torch.linalg.vector_norm(tensor, dtype=torch.float64)
         return norm.to(torch.float32)
 
     @torch.no_grad()
-    def _on_return(self, operation: Any, output: Any) -> None:
-        super()._on_return(operation, output)
+    def _on_return(self, call: Call) -> None:
+        super()._on_return(call)
+
+    @torch.no_grad()
+    def finish(self, traced: Traced, weights: Sequence[Any]) -> dict[str, Any]:
+        """Returns the arrays that leave the step."""
+        return super().finish(traced, weights)
 
 
 def _copy(tensor: Any) -> np.ndarray:
-    return np.array(tensor.cpu())  # a view would keep the tensor alive
+    return np.array(tensor.detach().cpu())  # a view would keep the tensor alive
 
 
 def _scaled_norm(dense: Any) -> Any:

@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+Place = Literal["input", "preactivation", "output"]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A small figure of what an operation returns, or of what its activation receives.
+
+    Two are equal if operation, name and place are: a name stands for one function.
+
+    Attributes:
+        operation: a layer or raw operation.
+        name: what the figure is.
+        reduce: a function in `keras.ops` of the tensor and its mask, a boolean tensor
+            of the leading axes or None, to an array of fixed shape.
+        join: a function in `keras.ops` that makes one of the figures of two calls, as
+            a shared layer has.
+        place: which tensor is reduced. The pre-activation of a layer without an
+            `activation` of its own is its input.
+    """
+
+    operation: Any
+    name: str
+    reduce: Callable[[Any, Any], Any] = field(compare=False, repr=False)
+    join: Callable[[Any, Any], Any] = field(compare=False, repr=False)
+    place: Place = "output"
 
 
 @dataclass(frozen=True)
@@ -15,37 +41,84 @@ class Recipe:
 
     Attributes:
         gradients: whether to take the norm of every gradient.
-        reductions: operations, each with a function in `keras.ops` from its output to
-            a vector `(units,)`. The calls of a shared layer are joined by their
-            maximum.
+        clipped: whether to take it once more after the optimizer's clipping.
+        updates: whether to take the norms of every weight and of its change.
+        reductions: the figures of layers.
     """
 
     gradients: bool = False
-    reductions: tuple[tuple[Any, Callable[[Any], Any]], ...] = ()
+    clipped: bool = False
+    updates: bool = False
+    reductions: tuple[Reduction, ...] = ()
 
     def joined(self, other: Recipe) -> Recipe:
         """Returns a recipe for what either of the two measures."""
-        known = {id(operation) for operation, _ in self.reductions}
-        new = tuple(pair for pair in other.reductions if id(pair[0]) not in known)
-        return Recipe(self.gradients or other.gradients, self.reductions + new)
+        known = set(self.reductions)
+        new = tuple(one for one in other.reductions if one not in known)
+        return Recipe(
+            self.gradients or other.gradients,
+            self.clipped or other.clipped,
+            self.updates or other.updates,
+            self.reductions + new,
+        )
+
+    @property
+    def observes_gradients(self) -> bool:
+        """Whether what reaches the optimizer is of interest."""
+        return self.gradients or self.clipped
 
 
 @dataclass(frozen=True)
 class Measured:
     """What one observed train step measured.
 
+    All norms are L2 norms, one for each of `variables`; None if not in the recipe.
+
     Attributes:
         variables: the variables that the step trains, in the order of
             `model.trainable_variables` when it was compiled.
-        gradient_norms: L2 norm of each of their gradients: unscaled, before
-            accumulation and clipping. 0 for a variable that the loss does not depend
-            on, NaN for one whose gradient reached no optimizer within reach. None if
-            not in the recipe.
-        units: the vector `(units,)` of each operation in the recipe, by its identity;
-            one that did not run, or of which a call could not be read (inside a loop,
-            a rematerialization, a derivative of the user's own), is missing.
+        reached: for each variable, whether its gradient reached an optimizer within
+            reach.
+        gradient_norms: of the gradients: unscaled, before accumulation and clipping.
+            0 for a variable that the loss does not depend on, NaN for one whose
+            gradient reached no optimizer within reach.
+        clipped_norms: of the gradients as the optimizer clips them. NaN where it
+            clips something else: with gradient accumulation, the mean of several.
+        weight_norms: of the variables before the step.
+        update_norms: of what the step changed in them.
+        figures: the figure of each reduction, in the order in which the operations
+            first returned. One that did not run, or of which a call could not be read
+            (inside a loop, a rematerialization, a derivative of the user's own), is
+            missing.
     """
 
     variables: tuple[Any, ...] = ()
+    reached: tuple[bool, ...] = ()
     gradient_norms: np.ndarray | None = None
-    units: dict[int, np.ndarray] = field(default_factory=dict)
+    clipped_norms: np.ndarray | None = None
+    weight_norms: np.ndarray | None = None
+    update_norms: np.ndarray | None = None
+    figures: dict[Reduction, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass
+class Traced:
+    """What the last trace of an observing step measures, in which order."""
+
+    variables: tuple[Any, ...] = ()
+    reached: tuple[bool, ...] = ()
+    reductions: tuple[Reduction, ...] = ()
+
+    def measured(
+        self, arrays: Mapping[str, Any], copy: Callable[[Any], np.ndarray]
+    ) -> Measured:
+        """Returns what a run of the step measured, from the arrays that left it."""
+        norms = {key: copy(array) for key, array in arrays.items() if key != FIGURES}
+        figures = {
+            self.reductions[int(index)]: copy(array)
+            for index, array in sorted(arrays[FIGURES].items())
+        }
+        return Measured(self.variables, self.reached, **norms, figures=figures)
+
+
+FIGURES = "figures"

@@ -5,42 +5,132 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
+
+import keras
+from keras.src.backend.common.masking import get_keras_mask  # no public way
+
+from ._recipe import Place
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an operation.
+
+    Attributes:
+        operation: the layer or raw operation.
+        inputs: its first argument, None if it has none.
+        output: what it returned.
+        preactivation: what its `activation` received last; its inputs if it has none.
+        given_mask: what was passed as `mask`.
+    """
+
+    operation: Any
+    inputs: Any
+    output: Any
+    preactivation: Any = None
+    given_mask: Any = None
+
+    def at(self, place: Place) -> tuple[Any, Any]:
+        """The tensor at a place of the call, and its mask.
+
+        A mask is over the leading axes; None if all positions count.
+        """
+        if place == "input":
+            value, mask = self.inputs, self._input_mask()
+        else:
+            value = self.output if place == "output" else self.preactivation
+            mask = self._output_mask()
+        return value, mask if _is_prefix(mask, value) else None
+
+    def _input_mask(self) -> Any:
+        return None if self.inputs is None else get_keras_mask(self.inputs)
+
+    def _output_mask(self) -> Any:
+        """As Keras works it out after the call."""
+        mask = get_keras_mask(self.output)
+        layer = self.operation
+        if mask is None and getattr(layer, "supports_masking", False):
+            previous = self.given_mask
+            if previous is None:
+                previous = keras.tree.map_structure(get_keras_mask, self.inputs)
+            is_masked = any(one is not None for one in keras.tree.flatten(previous))
+            if is_masked or isinstance(layer, keras.layers.Embedding):
+                mask = layer.compute_mask(self.inputs, previous)
+        return mask
 
 
 @contextlib.contextmanager
 def recording(
-    operations: Iterable[Any], on_return: Callable[[Any, Any], None]
+    operations: Iterable[Any],
+    on_return: Callable[[Call], None],
+    activated: Iterable[Any] = (),
 ) -> Iterator[None]:
-    """Calls `on_return(operation, output)` whenever one of the operations returns.
+    """Calls `on_return` whenever one of the operations returns.
 
     Wraps `call` on the instances for the length of the context and takes the wrappers
-    off again whatever happens. While a function is traced, the outputs are the
-    symbolic tensors of the trace.
+    off again whatever happens. While a function is traced, the tensors are the
+    symbolic ones of the trace.
 
     Args:
         operations: layers or operations.
-        on_return: receives the operation and its output; what it returns is ignored.
+        on_return: receives the `Call`; what it returns is ignored.
+        activated: those of the operations whose pre-activations are asked for.
     """
     # A quantized layer runs `quantized_call` instead of `call`.
     methods = ("call", "quantized_call")
-
-    def wrapped(operation: Any, method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            output = method(*args, **kwargs)
-            on_return(operation, output)
-            return output
-
-        return call
-
     with contextlib.ExitStack() as stack:
+        received: dict[int, Any] = {}  # by each operation's activation
+        for operation in activated:
+            if callable(getattr(operation, "activation", None)):
+                noting = _noting_activation(operation, received)
+                stack.enter_context(replaced(operation, "activation", noting))
         for operation in operations:
             for name in methods:
                 if hasattr(operation, name):
-                    wrapper = wrapped(operation, getattr(operation, name))
+                    method = getattr(operation, name)
+                    wrapper = _noting_call(operation, method, received, on_return)
                     stack.enter_context(replaced(operation, name, wrapper))
         yield
+
+
+def _noting_call(
+    operation: Any,
+    method: Callable[..., Any],
+    received: dict[int, Any],
+    on_return: Callable[[Call], None],
+) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        received.pop(id(operation), None)
+        output = method(*args, **kwargs)
+        inputs = next(iter((*args, *kwargs.values())), None)
+        before = received.pop(id(operation), inputs)
+        on_return(Call(operation, inputs, output, before, kwargs.get("mask")))
+        return output
+
+    return call
+
+
+def _noting_activation(operation: Any, received: dict[int, Any]) -> Callable[..., Any]:
+    activation = operation.activation
+
+    def noting(value: Any, *args: Any, **kwargs: Any) -> Any:
+        received[id(operation)] = value
+        return activation(value, *args, **kwargs)
+
+    return functools.update_wrapper(noting, activation, updated=())
+
+
+def _is_prefix(mask: Any, output: Any) -> bool:
+    """Whether a mask is over the leading axes of an output."""
+    if not (hasattr(mask, "shape") and hasattr(output, "shape")):
+        return False
+    pairs = zip(tuple(mask.shape), tuple(output.shape), strict=False)
+    return len(mask.shape) < len(output.shape) and all(
+        one == other or None in (one, other) for one, other in pairs
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,148 @@
+"""Which units fire, and their lives: dead at the start, died, revived."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_initlab._activations import Rails, is_rectifier, rails
+from keras_initlab.signal import Reduction, escapes_per_unit
+
+
+class UnitEvent(NamedTuple):
+    """One change in the life of a unit.
+
+    Attributes:
+        unit: its index.
+        step: when.
+        kind: "dead at start", "died" or "revived".
+    """
+
+    unit: int
+    step: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Watched:
+    """An operation whose units can die.
+
+    Attributes:
+        operation: the layer or raw operation.
+        reduction: to an array `(1 or 2, units)`: whether each unit has left the lower
+            limit, and whether its activation has had a slope.
+        is_bounded: whether its activation has an upper limit, too.
+    """
+
+    operation: Any
+    reduction: Reduction
+    is_bounded: bool
+
+
+def watched(operation: Any, activation: Any, threshold: float | None) -> Watched | None:
+    """Returns how an operation is watched, None if its units cannot die.
+
+    Args:
+        operation: a layer or raw operation.
+        activation: what it applies to its output; None for nothing.
+        threshold: how near to a limit counts as there; None for exactly.
+    """
+    if activation is None:
+        return None
+    ends: Any = rails(activation)
+    if threshold is None:
+        if not is_rectifier(activation):
+            return None
+        ends = Rails(0.0, ends.high, is_leaky=False)
+    if ends == Rails(None, None, is_leaky=False):
+        return None
+    margin = threshold or 0.0
+    is_bounded = ends.high is not None
+
+    low: Any = ends.low
+
+    def is_low(output: Any) -> Any:
+        if low is None and not ends.is_leaky:
+            return output < -math.inf
+        is_near = output <= (low or 0.0) + margin
+        if threshold is None or low is None:
+            return is_near
+        # GELU and SiLU fall below their limit before they come to it.
+        return ops.logical_and(is_near, output >= low - margin)
+
+    def is_flat(output: Any) -> Any:
+        return ops.logical_or(is_low(output), output >= ends.high - margin)
+
+    tests = [is_low, is_flat] if is_bounded else [is_low]
+    name = f"beyond {margin} of {ends}"
+    return Watched(operation, escapes_per_unit(operation, name, tests), is_bounded)
+
+
+class Lives:
+    """The units of one layer over the epochs."""
+
+    def __init__(self) -> None:
+        self.dead: list[np.ndarray] = []
+        self.saturated: list[np.ndarray] = []
+        self.events: list[UnitEvent] = []
+        self._counts: list[int] = []
+        self._last_fired = np.zeros(0, dtype="int64")
+        self._is_dead = np.zeros(0, dtype=bool)
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Counts anew."""
+        self._fired: np.ndarray | None = None
+        self._first_fired = np.zeros(0, dtype="int64")
+
+    def observe(self, step: int, fired: np.ndarray) -> None:
+        """Takes which units have left their limits in a step, `(1 or 2, units)`."""
+        if self._fired is None:
+            self._fired = np.zeros_like(fired)
+            self._first_fired = np.full(fired.shape[1], -1)
+            if len(self._last_fired) != fired.shape[1]:
+                self._last_fired = np.full(fired.shape[1], -1)
+                self._is_dead = np.zeros(fired.shape[1], dtype=bool)
+        self._fired |= fired
+        self._last_fired[fired[0]] = step
+        self._first_fired[fired[0] & (self._first_fired < 0)] = step
+
+    def finish_epoch(self) -> None:
+        """Judges the epoch."""
+        fired = np.zeros((1, 0), dtype=bool) if self._fired is None else self._fired
+        is_dead = ~fired[0]
+        is_saturated = fired[0] & ~fired[-1]
+        self.dead.append(np.flatnonzero(is_dead))
+        self.saturated.append(np.flatnonzero(is_saturated))
+        self._counts.append(fired.shape[1])
+        if self._fired is not None:
+            self._note_events(is_dead)
+
+    def _note_events(self, is_dead: np.ndarray) -> None:
+        for unit in np.flatnonzero(is_dead & ~self._is_dead):
+            last = int(self._last_fired[unit])
+            kind = "died" if last >= 0 else "dead at start"
+            self.events.append(UnitEvent(int(unit), last + 1, kind))
+        for unit in np.flatnonzero(~is_dead & self._is_dead):
+            first = int(self._first_fired[unit])
+            self.events.append(UnitEvent(int(unit), first, "revived"))
+        self._is_dead = is_dead
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the last epoch saw the units."""
+        return bool(self._counts and self._counts[-1])
+
+    @property
+    def units(self) -> int:
+        """How many the last epoch saw."""
+        return self._counts[-1] if self._counts else 0
+
+    def shares(self, kind: str) -> list[float]:
+        """The share of units that were "dead" or "saturated", epoch by epoch."""
+        found = zip(getattr(self, kind), self._counts, strict=True)
+        return [len(units) / count if count else math.nan for units, count in found]

@@ -1,0 +1,76 @@
+"""Where an activation is flat, so that no gradient passes."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from ._formulas import formula_of
+from ._pointwise import check_pointwise, evaluate, resolve
+
+_FAR = np.array([1e4, 2e4])
+_FLAT = 1e-3  # softsign and squareplus come this near to their limits only
+
+
+@dataclass(frozen=True)
+class Rails:
+    """The values at which an activation is flat, or nearly so.
+
+    Attributes:
+        low: its limit at −∞; None if it has none.
+        high: its limit at ∞; None if it has none.
+        is_leaky: whether it has a small slope instead of a lower limit, as leaky ReLU.
+    """
+
+    low: float | None
+    high: float | None
+    is_leaky: bool
+
+
+def rails(activation: Any) -> Rails:
+    """Returns the rails of an activation; none of any kind if it is not pointwise."""
+    if isinstance(activation, keras.layers.PReLU):
+        return Rails(None, None, is_leaky=True)  # whatever slopes it has learned
+    try:
+        name, function = resolve(activation)
+    except ValueError:
+        return Rails(None, None, is_leaky=False)
+    if formula_of(function) is not None:  # Keras's own, which is worth remembering
+        return _known(name, function)
+    return _rails(name, function)
+
+
+def _rails(name: str, function: Callable[[Any], Any]) -> Rails:
+    try:
+        check_pointwise(name, function, reach=1.0)
+    except Exception:  # a custom one may ask for other shapes, and say so in any way
+        return Rails(None, None, is_leaky=False)
+    low, slope = _limit(name, function, -_FAR)
+    high, _ = _limit(name, function, _FAR)
+    is_leaky = low is None and abs(slope) < 0.5
+    return Rails(low, high, is_leaky)
+
+
+_known = functools.lru_cache(maxsize=64)(_rails)
+
+
+def _limit(
+    name: str, function: Callable[[Any], Any], z: np.ndarray
+) -> tuple[float | None, float]:
+    """The limit that φ comes to, and its slope out there."""
+    try:
+        values = evaluate(name, function, z)
+    except Exception:  # e^z overflows
+        return None, math.inf
+    slope = (values[1] - values[0]) / (z[1] - z[0])
+    if abs(slope * z[0]) >= _FLAT:
+        return None, float(slope)
+    # Rounded, since softsign is only near to −1 even there.
+    limit = values[1] if slope == 0 else np.round(values[1], 3)
+    return float(limit) + 0.0, float(slope)  # no −0
