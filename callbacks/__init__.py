@@ -13,3 +13,4 @@ from ._gradient_norms import GradientNormLogger as GradientNormLogger
 from ._json_lines import JSONLinesLog as JSONLinesLog
 from ._lives import UnitEvent as UnitEvent
 from ._log import CSVLog as CSVLog
+from ._tensorboard import TensorBoardLog as TensorBoardLog

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
-from ._log import check_folder, check_names, end_line
+from ._log import FileLog, check_names
 
 
-class JSONLinesLog:
+class JSONLinesLog(FileLog):
     """Writes metrics to a file of JSON lines, one object a call.
 
     Each object holds `"step"` and the metrics. A line is handed to the operating system
@@ -18,11 +16,11 @@ class JSONLinesLog:
     infinity are written as `NaN` and `Infinity`, as Python's `json` reads them.
 
     Args:
-        path: the file. It is made anew at the first call; its folder must exist.
-        append: keep a file that is there already, and add to it.
+        path: the file; see `FileLog`.
+        append: whether to keep what it holds; see `FileLog`.
 
     Raises:
-        ValueError: if the folder does not exist.
+        ValueError: if the folder does not exist, or a metric is named `step`.
 
     Example:
         >>> import tempfile, pathlib
@@ -35,22 +33,8 @@ class JSONLinesLog:
         {"step": 10, "grad_norm": 0.25, "loss": 2.0}
     """
 
-    def __init__(self, path: str | os.PathLike[str], append: bool = False):
-        self.path = Path(path)
-        check_folder("path", self.path)
-        self._flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY
-        self._is_fresh = not append
-        if append and self.path.exists():
-            end_line(self.path)
-
     def __call__(self, metrics: Mapping[str, float], step: int) -> None:
         """Writes one line."""
         check_names(metrics)
         row = {"step": int(step), **{k: float(v) for k, v in metrics.items()}}
-        truncate = os.O_TRUNC if self._is_fresh else 0
-        self._is_fresh = False
-        file = os.open(self.path, self._flags | truncate, 0o644)
-        try:
-            os.write(file, (json.dumps(row) + "\n").encode())
-        finally:
-            os.close(file)
+        self._write(json.dumps(row) + "\n")

@@ -1,11 +1,12 @@
-"""Where numbers go: any callable `(metrics, step)`, of which this is one."""
+"""Where numbers go: any callable `(metrics, step)`, of which some are files."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from keras_initlab._errors import message
 Log = Callable[[dict[str, float], int], Any]
 
 
-class CSVLog:
-    """Writes metrics to a CSV file, a line a call, a column a metric.
+class FileLog:
+    """Base of the logs that are one text file and write whole lines.
 
-    The first column is `step`. Every line is written and flushed whole, so a killed
-    process leaves all lines up to the last. Metrics that were not there before get
-    columns of their own: the file is written anew with the wider header and replaces
-    the old one in one move.
+    The lines of one call are handed to the operating system whole and at once, so a
+    killed process leaves every line up to the last and none in part. Where only some of
+    them find room (a full disk), these are taken back and the error is raised: the file
+    stays well-formed. The file is what `path` means when the log is made, wherever the
+    working folder moves to later.
 
     Args:
         path: the file. It is made anew at the first call; its folder must exist.
@@ -28,6 +30,34 @@ class CSVLog:
 
     Raises:
         ValueError: if the folder does not exist.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], append: bool = False):
+        check_folder("path", Path(path))
+        self.path = Path(path).absolute()
+        self._is_new = not append
+        if append and self.path.exists():
+            _end_line(self.path)
+
+    def _write(self, lines: str) -> None:
+        append_whole(self.path, lines.encode(), anew=self._is_new)
+        self._is_new = False
+
+
+class CSVLog(FileLog):
+    """Writes metrics to a CSV file, a line a call, a column a metric.
+
+    The first column is `step`. Every line is written whole, so a killed process leaves
+    all lines up to the last. Metrics that were not there before get columns of their
+    own: the file is written anew with the wider header, as `<path>.new`, and replaces
+    the old one in one move.
+
+    Args:
+        path: the file; see `FileLog`.
+        append: whether to keep what it holds; see `FileLog`.
+
+    Raises:
+        ValueError: if the folder does not exist, or a metric is named `step`.
 
     Example:
         >>> import tempfile, pathlib
@@ -42,49 +72,76 @@ class CSVLog:
     """
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False):
-        self.path = Path(path)
-        check_folder("path", self.path)
-        self._columns: list[str] | None = None
-        if append and self.path.exists():
-            self._columns = self._header()
-            end_line(self.path)
+        super().__init__(path, append)
+        keep = append and self.path.exists()
+        self._columns: list[str] = next(self._rows(), []) if keep else []
 
     def __call__(self, metrics: Mapping[str, float], step: int) -> None:
         """Writes one line."""
         check_names(metrics)
         row: dict[str, Any] = {"step": step, **metrics}
-        if self._columns is None:
-            self._columns = list(row)
-            self._write("w", [self._columns])
-        new = [name for name in row if name not in self._columns]
-        if new:
-            self._widen(new)
-        self._write("a", [[row.get(name, "") for name in self._columns]])
+        columns = [*self._columns, *(name for name in row if name not in self._columns)]
+        line = [row.get(name, "") for name in columns]
+        if not self._columns:
+            self._write(_lines([columns, line]))
+        elif len(columns) > len(self._columns):
+            self._widen(columns, line)
+        else:
+            self._write(_lines([line]))
+        self._columns = columns  # not before the file has them
 
-    def _write(self, mode: str, rows: Iterable[list[Any]]) -> None:
-        rows = list(rows)
-        # Python quotes only the line end it writes, but reads the others as ends too.
-        has_return = any("\r" in str(cell) for row in rows for cell in row)
-        quoting = csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n", quoting=quoting).writerows(rows)
-        # One write a call: a killed process leaves whole lines.
-        with self.path.open(mode, newline="", encoding="utf-8") as file:
-            file.write(text.getvalue())
+    def _widen(self, columns: list[str], line: list[Any]) -> None:
+        rows = [row + [""] * (len(columns) - len(row)) for row in self._rows()][1:]
+        old = self.path.resolve()  # a link stays one
+        wider = old.with_name(old.name + ".new")
+        try:
+            append_whole(wider, _lines([columns, *rows, line]).encode(), anew=True)
+            wider.replace(old)
+        except BaseException:
+            wider.unlink(missing_ok=True)
+            raise
 
-    def _widen(self, new: list[str]) -> None:
-        assert self._columns is not None
-        self._columns += new
+    def _rows(self) -> Iterator[list[str]]:
         with self.path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))[1:]
-        padded = [row + [""] * (len(self._columns) - len(row)) for row in rows]
-        wider = CSVLog(self.path.with_name(self.path.name + ".new"))
-        wider._write("w", [self._columns, *padded])
-        wider.path.replace(self.path)
+            yield from csv.reader(file)
 
-    def _header(self) -> list[str] | None:
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return next(csv.reader(file), None)
+
+def _lines(rows: list[list[Any]]) -> str:
+    # Python quotes only the line end it writes, but reads the others as ends too.
+    has_return = any("\r" in str(cell) for row in rows for cell in row)
+    quoting = csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n", quoting=quoting).writerows(rows)
+    return text.getvalue()
+
+
+def append_whole(path: Path, data: bytes, anew: bool = False) -> None:
+    """Adds bytes to the end of a file: all of them, or none and an error.
+
+    Args:
+        path: the file; it is made if it is not there.
+        data: what to add.
+        anew: empty the file first.
+
+    Raises:
+        OSError: if the system does not take them all, for want of room, say.
+    """
+    flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    file = os.open(path, flags | (os.O_TRUNC if anew else 0), 0o666)
+    try:
+        size = os.fstat(file).st_size
+        try:
+            # One write, so that a kill finds all or nothing. A disk that fills up takes
+            # a part of it, and says why only to the next.
+            written = os.write(file, data)
+            while written < len(data):
+                written += os.write(file, data[written:])
+        except BaseException:
+            with contextlib.suppress(OSError):  # a pipe has no size
+                os.ftruncate(file, size)
+            raise
+    finally:
+        os.close(file)
 
 
 def check_folder(name: str, path: Path) -> None:
@@ -111,11 +168,13 @@ def check_names(metrics: Mapping[str, float]) -> None:
         )
 
 
-def end_line(path: Path) -> None:
+def _end_line(path: Path) -> None:
     """Ends the last line of a file, if whoever wrote it did not."""
-    text = path.read_bytes()
-    if text and not text.endswith(b"\n"):
-        path.write_bytes(text + b"\n")
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        last = file.read()
+    if last not in (b"", b"\n"):
+        append_whole(path, b"\n")
 
 
 def check_logs(log_to: Log | Iterable[Log]) -> tuple[Log, ...]:

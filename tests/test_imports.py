@@ -34,6 +34,7 @@ HEAVY = {
     "tensorflow": {"_observe_tensorflow.py"},
     "jax": {"_observe_jax.py", "_pointwise.py", "_singular.py"},
     "torch": {"_observe_torch.py"},
+    "tensorboard": set(),
     "sklearn": set(),
     "pandas": {"_observing.py"},
     "scipy": set(),

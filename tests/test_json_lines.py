@@ -67,6 +67,33 @@ def test_append_adds_whole_lines(path, old):
     assert read(path) == [*([{"step": 0}] if old else []), {"step": 1, "x": 1.0}]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a,b",
+        'quoted "name"',
+        "two\nlines",
+        "old\rMac",
+        "line\u2028separator",
+        " spaces ",
+        "",
+        "größe/é",
+        "../../outside",
+        "/absolute",
+        "nul\0",
+        "half of a pair \ud800",
+        "x" * 20_000,
+    ],
+)
+def test_any_metric_name_stays_on_its_line(path, name):
+    log = JSONLinesLog(path)
+    log({name: 1.0, "last": 2.0}, 0)
+    log({"last": 3.0}, 1)
+    assert read(path) == [{"step": 0, name: 1.0, "last": 2.0}, {"step": 1, "last": 3.0}]
+    assert path.read_bytes().count(b"\n") == 2
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_missing_folder(tmp_path):
     path = tmp_path / "none" / "log.jsonl"
     with pytest.raises(ValueError, match=r"folder of `path` .*Received: path='.*none"):

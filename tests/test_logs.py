@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_initlab.callbacks import CSVLog
+from keras_initlab.callbacks import CSVLog, JSONLinesLog
 
 # Nothing here depends on the backend: once is enough.
 pytestmark = pytest.mark.tensorflow
@@ -137,6 +137,10 @@ def test_without_append_the_file_is_made_anew(path):
         "größe/é",
         "'",
         "tab\there",
+        "../../outside",
+        "/absolute",
+        "nul\0",
+        "x" * 20_000,
     ],
 )
 def test_any_metric_name_stays_one_column(path, name, append):
@@ -151,6 +155,7 @@ def test_any_metric_name_stays_one_column(path, name, append):
         ["1", "4.0", "3.0", ""],
         ["2", "", "", "5.0"],
     ]
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("kind", [str, Path])
@@ -171,6 +176,42 @@ def test_a_path_in_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("log.csv", ({"a": 1.0}, 0))
     assert (tmp_path / "log.csv").read_text() == "step,a\n0,1.0\n"
+
+
+@pytest.mark.parametrize("log_class", [CSVLog, JSONLinesLog])
+def test_the_file_stays_where_it_is_when_the_working_folder_moves(
+    tmp_path, monkeypatch, log_class
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    log = log_class("log")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    log({"a": 1.0}, 0)
+    log({"a": 2.0, "b": 3.0}, 1)
+    assert len((tmp_path / "log").read_text().split()) >= 2
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_link_to_a_file_stays_one(tmp_path):
+    (tmp_path / "data").mkdir()
+    link, target = tmp_path / "log.csv", tmp_path / "data" / "log.csv"
+    link.symlink_to(target)
+    write(link, ({"a": 1.0}, 0), ({"b": 2.0}, 1))
+    assert link.is_symlink()
+    assert target.read_text() == "step,a,b\n0,1.0,\n1,,2.0\n"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("log_class", [CSVLog, JSONLinesLog])
+def test_append_ends_the_last_line_and_touches_nothing_else(
+    path, monkeypatch, log_class
+):
+    path.write_text("step,a\n0,1.0")
+    calls = []
+    monkeypatch.setattr(os, "write", lambda _, data: calls.append(data) or len(data))
+    log_class(path, append=True)
+    assert calls == [b"\n"]
+    assert path.read_text() == "step,a\n0,1.0"
 
 
 def write_forever(path, written, widening):
