@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_initlab._errors import message
@@ -250,8 +251,9 @@ def _has_kernel(operation: Any) -> bool:
 
 def _places(operation: Any) -> tuple[Place, ...]:
     """Where statistics are taken; each tensor once."""
-    has_activation = activation_of(operation) is not None
-    if not has_activation:
+    # What a recurrent layer activates, it does in a loop.
+    is_recurrent = isinstance(operation, keras.layers.RNN)
+    if is_recurrent or activation_of(operation) is None:
         return ("input", "output")
     return ("input", "preactivation", "output")
 

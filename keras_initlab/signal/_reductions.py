@@ -114,12 +114,14 @@ def histogram(operation: Any, edges: np.ndarray, place: Place = "output") -> Red
 
 
 def _total(output: Any, mask: Any) -> Any:
-    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(output.dtype)):
+    if not _is_float(output):
         return ops.zeros((), dtype="float32")
     return ops.sum(ops.cast(output, "float32"))
 
 
 def _statistics(output: Any, mask: Any) -> Any:
+    if not _is_float(output):  # token numbers say nothing about a signal
+        return ops.convert_to_tensor(_NOTHING)
     values = ops.cast(output, "float32")
     weights = _weights(values, mask)
     counted = weights > 0
@@ -132,6 +134,13 @@ def _statistics(output: Any, mask: Any) -> Any:
     high = ops.max(ops.where(counted, values, -np.inf), initial=-np.inf)
     zeros = ops.sum(ops.where(values == 0, weights, 0.0))
     return ops.stack([count, mean, squares, low, high, zeros])
+
+
+_NOTHING = np.array([0, 0, 0, np.inf, -np.inf, 0], dtype="float32")
+
+
+def _is_float(tensor: Any) -> bool:
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
 
 
 def _join_statistics(one: Any, other: Any) -> Any:
