@@ -251,6 +251,8 @@ def _has_kernel(operation: Any) -> bool:
 
 def _places(operation: Any) -> tuple[Place, ...]:
     """Where statistics are taken; each tensor once."""
+    if isinstance(operation, keras.layers.Embedding):
+        return ("output",)  # token numbers are no signal, whatever their dtype
     # What a recurrent layer activates, it does in a loop.
     is_recurrent = isinstance(operation, keras.layers.RNN)
     if is_recurrent or activation_of(operation) is None:
