@@ -117,6 +117,7 @@ class ActivationStatsLogger(ObservingCallback):
         self._watched: dict[str, Any] = {}
         self._path_of: dict[int, str] = {}
         self._epoch_start = 0
+        self._is_named = False
 
     def prepare(self, model: Any) -> Recipe:
         """Asks for the statistics of every layer with a kernel or an activation."""
@@ -128,6 +129,7 @@ class ActivationStatsLogger(ObservingCallback):
         kind = "layers with a kernel or an activation"
         self._watched = select(model, found, self.layers, kind)
         self._path_of = {id(one): path for path, one in self._watched.items()}
+        self._is_named = bool(model.built)
         each = (self._reductions_of(one) for one in self._watched.values())
         return Recipe(reductions=tuple(itertools.chain.from_iterable(each)))
 
@@ -143,8 +145,9 @@ class ActivationStatsLogger(ObservingCallback):
 
     def receive(self, step: int, epoch: int, measured: Measured) -> None:
         """Keeps, judges and logs the statistics of a step."""
-        if len(self._rows) == self._epoch_start:
-            self.prepare(self._seen_model)  # the step may have built the model
+        if not self._is_named:  # the step may have built the model and set paths
+            self.prepare(self._seen_model)
+            self._is_named = True
         places: dict[str, dict[Place, np.ndarray]] = {}
         counts: dict[str, np.ndarray] = {}
         for reduction, figure in measured.figures.items():

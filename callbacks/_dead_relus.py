@@ -121,6 +121,7 @@ class DeadReLULogger(ObservingCallback):
         self._watched: dict[str, Watched] = {}
         self._last_step: int | None = None
         self._count = 0
+        self._is_named = False
 
     def prepare(self, model: Any) -> Recipe:
         """Asks which units fire."""
@@ -136,6 +137,7 @@ class DeadReLULogger(ObservingCallback):
         operations = {path: one.operation for path, one in found.items()}
         chosen = select(model, operations, self.layers, "layers with ReLU units")
         self._watched = {path: found[path] for path in chosen}
+        self._is_named = bool(model.built)
         return Recipe(reductions=tuple(one.reduction for one in self._watched.values()))
 
     def begin_epoch(self, epoch: int) -> None:
@@ -146,8 +148,9 @@ class DeadReLULogger(ObservingCallback):
 
     def receive(self, step: int, epoch: int, measured: Measured) -> None:
         """Notes which units fired in a step."""
-        if self._last_step is None:  # the step may have built the model and set paths
+        if not self._is_named:  # the step may have built the model and set paths
             self.prepare(self._seen_model)
+            self._is_named = True
         self._last_step, self._count = step, self._count + 1
         for path, one in self._watched.items():
             lives = self._lives.setdefault(path, Lives())

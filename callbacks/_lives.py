@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_initlab._activations import Rails, is_rectifier, rails
-from keras_initlab.signal import Reduction, escapes_per_unit
+from keras_initlab.signal import Reduction, escapes_per_unit, fires_per_unit
 
 
 class UnitEvent(NamedTuple):
@@ -77,6 +77,8 @@ def watched(operation: Any, activation: Any, threshold: float | None) -> Watched
     def is_flat(output: Any) -> Any:
         return ops.logical_or(is_low(output), output >= ends.high - margin)
 
+    if threshold is None and not is_bounded:
+        return Watched(operation, fires_per_unit(operation), is_bounded)
     tests = [is_low, is_flat] if is_bounded else [is_low]
     name = f"beyond {margin} of {ends}"
     return Watched(operation, escapes_per_unit(operation, name, tests), is_bounded)

@@ -59,6 +59,8 @@ def is_rectifier(activation: Any) -> bool:
     """Whether the activation is exactly 0 for all negative input, as ReLU is."""
     if isinstance(activation, keras.layers.PReLU):
         return False  # its slope is learned, 0 only to begin with
+    if isinstance(activation, keras.layers.Softmax):
+        return False  # JAX takes milliseconds to refuse what is evaluated below
     z = np.array([-8.0, -1.0, -0.01, 0.5, 1.0])
     try:
         name, function = resolve(activation)

@@ -57,6 +57,27 @@ def escapes_per_unit(
     return Reduction(operation, name, reduce, ops.maximum)
 
 
+def fires_per_unit(operation: Any) -> Reduction:
+    """Whether each unit of a ReLU is above 0 on any example and at any position.
+
+    Nothing is negative, so a sum is 0 only if all is; NaN, broken but not dead, is
+    kept. On many processors a comparison of all outputs costs far more.
+
+    Returns:
+        A reduction to an array `(1, units)` of 0 and 1.
+    """
+
+    def reduce(output: Any, mask: Any) -> Any:
+        axis = unit_axis(operation, len(output.shape))
+        others = [i for i in range(len(output.shape)) if i != axis]
+        if mask is not None:
+            output = ops.where(_spread(mask, output), output, ops.zeros_like(output))
+        sums = ops.sum(output, axis=others) if others else output
+        return ops.expand_dims(ops.cast(sums != 0, "float32"), 0)
+
+    return Reduction(operation, "fires", reduce, ops.maximum)
+
+
 def mean_size_per_unit(operation: Any) -> Reduction:
     """The mean size of each unit's output over examples and positions.
 
