@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from rich.console import Console
 
-from keras_initlab import plots
+import keras_initlab.plots as plots
 from keras_initlab._errors import check_choice, message
 from keras_initlab.inspection import operation_paths
 from keras_initlab.signal import Measured, Recipe, TrainingObserver
@@ -128,7 +128,8 @@ class ObservingCallback(keras.callbacks.Callback):
                 message(
                     "A frame needs pandas.",
                     "an environment without it",
-                    "Install it with `pip install pandas`, or use `.history`.",
+                    'Install it with `pip install "keras_initlab[frame]"`, or use '
+                    "`.history`.",
                 )
             ) from error
         columns = self._columns()

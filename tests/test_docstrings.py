@@ -9,13 +9,16 @@ import pytest
 
 import keras_initlab
 import keras_initlab.callbacks
+import keras_initlab.plots
 
 NEEDS_NO_EXAMPLE = {
     "ActivationStatistics",
+    "Alert",
     "Applied",
     "CriticalPoint",
     "Fans",
     "KernelAxes",
+    "UnitEvent",
     "WidthsRecommendation",
 }
 
@@ -27,7 +30,8 @@ def modules():
 
 def public():
     """Every public class and function, with the name users import it by."""
-    doors = [keras_initlab, keras_initlab.initializers, keras_initlab.callbacks]
+    inner = [keras_initlab.initializers, keras_initlab.callbacks, keras_initlab.plots]
+    doors = [keras_initlab, *inner]
     for door in doors:
         for name, value in vars(door).items():
             if not name.startswith("_") and (

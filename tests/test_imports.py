@@ -30,7 +30,7 @@ FLOORS = {
 }
 # What loads only where it is used: {module: files that may import it}.
 HEAVY = {
-    "matplotlib": {"plots.py"},
+    "matplotlib": {"_style.py"},
     "tensorflow": {"_observe_tensorflow.py"},
     "jax": {"_observe_jax.py", "_pointwise.py", "_singular.py"},
     "torch": {"_observe_torch.py"},

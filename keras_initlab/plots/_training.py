@@ -1,20 +1,15 @@
-"""Every picture; the only file that imports matplotlib, and only when called.
-
-Every function returns a matplotlib `Figure` and never shows it. Colors come from the
-palette of Okabe and Ito (2008), which color-blind readers can tell apart.
-"""
+"""How several initializations of one model trained."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from ._errors import message
+from .._errors import message
+from ._style import color, marker, new_figure, style, whole_numbers
 
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _TINY = 1e-30
 
 
@@ -56,16 +51,14 @@ def training_comparison(
     if not curves:
         raise ValueError(message("`histories` must hold a history.", "{}"))
     panels = 1 + bool(gradient_norms) + bool(dead_relus)
-    with _style():
-        figure = _figure((4.6 * panels, 4.2))
+    with style():
+        figure = new_figure(4.6 * panels, 4.2, title)
         axes = iter(figure.subplots(1, panels, squeeze=False)[0])
         _draw_curves(next(axes), curves, metric)
         if gradient_norms:
             _draw_norms(next(axes), gradient_norms)
         if dead_relus:
             _draw_dead(next(axes), dead_relus)
-        if title:
-            figure.suptitle(title, fontsize=13, fontweight="bold")
     return figure
 
 
@@ -75,8 +68,8 @@ def _draw_curves(axes: Any, curves: Mapping[str, np.ndarray], metric: str) -> No
         axes.plot(
             epochs,
             curve,
-            color=_color(index),
-            marker=_marker(index),
+            color=color(index),
+            marker=marker(index),
             label=f"{label}: {curve[-1]:.3f}",
         )
     axes.set(xlabel="epoch", ylabel=metric.replace("val_", "test "))
@@ -90,12 +83,12 @@ def _draw_norms(axes: Any, loggers: Mapping[str, Any]) -> None:
     for index, (label, logger) in enumerate(loggers.items()):
         layers = np.array(list(logger.history["layers"].values()))
         depth = np.arange(1, len(layers) + 1)
-        for observation, style in ((0, "--"), (-1, "-")):
+        for observation, dashes in ((0, "--"), (-1, "-")):
             axes.plot(
                 depth,
                 np.maximum(layers[:, observation], _TINY),
-                color=_color(index),
-                linestyle=style,
+                color=color(index),
+                linestyle=dashes,
                 label=f"{label}, {'first' if observation == 0 else 'last'} step",
             )
     axes.set_yscale("log")
@@ -111,8 +104,8 @@ def _draw_dead(axes: Any, loggers: Mapping[str, Any]) -> None:
         axes.plot(
             depth,
             100 * np.array(shares),
-            color=_color(index),
-            marker=_marker(index),
+            color=color(index),
+            marker=marker(index),
             markersize=3,
             linewidth=1.2,
             label=label,
@@ -125,44 +118,8 @@ def _draw_dead(axes: Any, loggers: Mapping[str, Any]) -> None:
 
 def _finish(axes: Any) -> None:
     """Whole numbers below, and a legend that covers nothing."""
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(axes.xaxis)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
-
-
-def _style() -> Any:
-    """A context in which what is drawn has this package's look."""
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise ImportError(
-            message(
-                "Pictures need matplotlib.",
-                "an environment without it",
-                'Install it with `pip install "keras_initlab[plot]"`.',
-            )
-        ) from error
-    return mpl.rc_context(
-        {
-            "axes.grid": True,
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "axes.titlesize": 11,
-            "axes.titleweight": "bold",
-            "font.size": 10,
-            "grid.alpha": 0.25,
-            "legend.fontsize": 9,
-            "legend.framealpha": 0.9,
-            "lines.linewidth": 1.8,
-            "lines.markersize": 4,
-        }
-    )
-
-
-def _figure(size: Sequence[float]) -> Any:
-    # A Figure of its own, not pyplot's: nothing global, no window, safe in threads.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(size[0], size[1]), dpi=150, layout="constrained")
 
 
 def _metric(history: Any, metric: str, label: str) -> np.ndarray:
@@ -175,11 +132,3 @@ def _metric(history: Any, metric: str, label: str) -> np.ndarray:
             )
         )
     return np.asarray(values[metric], dtype="float64")
-
-
-def _color(index: int) -> str:
-    return _COLORS[index % len(_COLORS)]
-
-
-def _marker(index: int) -> str:
-    return _MARKERS[index % len(_MARKERS)]

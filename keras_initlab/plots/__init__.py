@@ -1,0 +1,11 @@
+"""Every picture; matplotlib is imported in `_style` only, and only when called.
+
+Every function returns a matplotlib `Figure` and never shows it. Colors of lines come
+from the palette of Okabe and Ito (2008), those of areas from maps that are uniform in
+perception; color-blind readers can tell both apart.
+"""
+
+from ._activation_statistics import activation_statistics as activation_statistics
+from ._dead_units import dead_units as dead_units
+from ._gradient_norms import gradient_norms as gradient_norms
+from ._training import training_comparison as training_comparison

@@ -1,0 +1,139 @@
+"""The look that all pictures share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._errors import message
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+BLUE, VERMILION, GREEN = COLORS[:3]
+SKY = COLORS[5]
+GREY = "#BBBBBB"
+_FEW = 40  # so many points of a line get a marker each
+_DECADES = 100  # less than two decades are few
+
+
+def style() -> Any:
+    """A context in which what is drawn has this package's look."""
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise ImportError(
+            message(
+                "Pictures need matplotlib.",
+                "an environment without it",
+                'Install it with `pip install "keras_initlab[plot]"`.',
+            )
+        ) from error
+    return mpl.rc_context(
+        {
+            "axes.grid": True,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "font.size": 10,
+            "grid.alpha": 0.25,
+            "legend.fontsize": 9,
+            "legend.framealpha": 0.9,
+            "lines.linewidth": 1.8,
+            "lines.markersize": 4,
+        }
+    )
+
+
+def new_figure(width: float, height: float, title: str = "") -> Any:
+    """An empty figure of so many inches."""
+    # A Figure of its own, not pyplot's: nothing global, no window, safe in threads.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize=13, fontweight="bold")
+    return figure
+
+
+def color(index: int) -> str:
+    """The color of a line."""
+    return COLORS[index % len(COLORS)]
+
+
+def marker(index: int) -> str:
+    """The marker of a line."""
+    return MARKERS[index % len(MARKERS)]
+
+
+def dots(count: int) -> str:
+    """The marker of a line of so many points: only few can be told apart."""
+    return "o" if count <= _FEW else ""
+
+
+def legend_above(axes: Any) -> None:
+    """A legend above a panel, to the right, if there is anything to explain."""
+    handles, _ = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),
+            ncols=len(handles),
+            frameon=False,
+            borderaxespad=0.1,
+            columnspacing=1.2,
+            handletextpad=0.5,
+        )
+
+
+def legend_beside(axes: Any) -> None:
+    """A legend to the right of a panel, if there is anything to explain."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            frameon=False,
+            handlelength=2.8,
+        )
+
+
+def log_scale(axes: Any, name: str) -> None:
+    """Makes "x" or "y" a log axis over a factor of four at least, data drawn before.
+
+    Else the axis would make a mountain of a flat line.
+    """
+    if not np.isfinite(axes.dataLim.minpos["xy".index(name)]):
+        axes.set(**{f"{name}lim": (0.1, 1.0)})  # nothing positive to show
+    axes.set(**{f"{name}scale": "log"})
+    low, high = getattr(axes, f"get_{name}lim")()
+    middle, factor = (low * high) ** 0.5, max(2.0, (high / low) ** 0.5)
+    axes.set(**{f"{name}lim": (middle / factor, middle * factor)})
+    plain_ticks(getattr(axes, f"{name}axis"))
+
+
+def plain_ticks(axis: Any) -> None:
+    """Keeps the labels of a short log axis from running into each other.
+
+    Matplotlib writes 2 × 10⁻¹ and the like at every tick between few decades.
+    """
+    low, high = sorted(axis.get_view_interval())
+    axis.set_minor_formatter("")
+    if high < _DECADES * low:
+        axis.get_major_locator().set_params(subs=(1, 2, 5))
+        axis.set_major_formatter("{x:g}")
+
+
+def color_bar(axes: Any, mesh: Any, label: str = "") -> None:
+    """Explains the colors of a panel to its right."""
+    # Inside the panel's own axes: else all bars of a figure lie right of all legends.
+    beside = axes.inset_axes((1.015, 0.0, 0.025, 1.0))
+    beside.grid(False)
+    bar = axes.figure.colorbar(mesh, cax=beside, label=label)
+    if mesh.norm.vmin > 0:  # a log scale
+        plain_ticks(bar.ax.yaxis)
+
+
+def whole_numbers(axis: Any) -> None:
+    """Ticks at whole numbers only."""
+    axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
