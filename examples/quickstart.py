@@ -8,7 +8,8 @@ ReLUs logged while it trains.
 How long it takes: one to two minutes on two cores.
 
 What you should see: a table in which the recommended start reaches 0.93 test accuracy
-or more, and a figure, quickstart.png. With ReLU, GELU, SiLU and sigmoid Keras's default
+or more, and three figures: quickstart.png compares both runs, the others show each run's
+gradient norms, layer by layer and step by step. With ReLU, GELU, SiLU and sigmoid Keras's default
 stays at chance.
 
 Run it with `python examples/quickstart.py`, or `--help` for the options.
@@ -78,9 +79,18 @@ def main(arguments: list[str] | None = None) -> list[Run]:
         {run.label: run.dead for run in runs if run.dead is not None},
         title=f"{options.layers} plain {options.activation} layers on 8×8 digits",
     )
-    figure.savefig(options.figure)
-    console.print(f"Figure saved as {options.figure}")
+    save(figure, options.figure)
+    for run in runs:
+        name = f"{options.figure.stem}_{run.label.split()[-1]}{options.figure.suffix}"
+        figure = plots.gradient_norms(run.norms, title=f"From {run.label}")
+        save(figure, options.figure.with_name(name))
     return runs
+
+
+def save(figure: Any, path: Path) -> None:
+    """Saves a figure and says where."""
+    figure.savefig(path)
+    console.print(f"Figure saved as {path}")
 
 
 def digits(seed: int) -> tuple[Any, Any]:

@@ -31,7 +31,8 @@ def test_a_short_run_shows_everything(quickstart, tmp_path, capsys):
     default, recommended = accuracies(quickstart.main(options))
     assert recommended >= 0.93
     assert recommended > default + 0.1
-    assert figure.stat().st_size > 20_000
+    for name in ("out", "out_default", "out_recommended"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 20_000
     output = capsys.readouterr().out
     for word in ("MirroredOrthogonal", "grad_norm", "first layer", "After training"):
         assert word in output

@@ -40,8 +40,17 @@ def test_files_that_it_names_exist():
         assert (root / name).exists()
 
 
-def test_every_public_initializer_is_listed():
+def test_every_public_initializer_and_callback_is_listed():
+    from keras_initlab import callbacks as watched
     from keras_initlab import initializers
 
     public = {name for name in vars(initializers) if name[0].isupper()}
-    assert public == set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
+    by_hand, watching = README.split("## Watch")
+    assert public == named_in_tables(by_hand)
+    callbacks = {name for name in vars(watched) if name.endswith(("Logger", "Recycler"))}
+    assert callbacks == named_in_tables(watching)
+
+
+def named_in_tables(text):
+    """The classes that the rows of its tables begin with."""
+    return set(re.findall(r"^\| `([A-Z]\w+)` \|", text, flags=re.MULTILINE))
