@@ -8,9 +8,9 @@ ReLUs logged while it trains.
 How long it takes: one to two minutes on two cores.
 
 What you should see: a table in which the recommended start reaches 0.93 test accuracy
-or more, and three figures: quickstart.png compares both runs, the others show each run's
-gradient norms, layer by layer and step by step. With ReLU, GELU, SiLU and sigmoid Keras's default
-stays at chance.
+or more, and three figures: quickstart.png compares both runs, the two others show the
+gradient norms of each, layer by layer and step by step. With ReLU, GELU, SiLU and
+sigmoid Keras's default stays at chance.
 
 Run it with `python examples/quickstart.py`, or `--help` for the options.
 """

@@ -47,8 +47,8 @@ def test_every_public_initializer_and_callback_is_listed():
     public = {name for name in vars(initializers) if name[0].isupper()}
     by_hand, watching = README.split("## Watch")
     assert public == named_in_tables(by_hand)
-    callbacks = {name for name in vars(watched) if name.endswith(("Logger", "Recycler"))}
-    assert callbacks == named_in_tables(watching)
+    kinds = ("Logger", "Recycler")
+    assert {name for name in vars(watched) if name.endswith(kinds)} == named_in_tables(watching)
 
 
 def named_in_tables(text):
