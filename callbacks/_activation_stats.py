@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -21,7 +21,7 @@ from keras_initlab.signal import (
     statistics,
 )
 
-from ._alerts import Alert
+from ._activation_rules import NOT_FINITE, Signal, SignalRules
 from ._log import Log
 from ._observing import ObservingCallback, select, visible_operations
 from ._schedule import Schedule
@@ -38,7 +38,7 @@ class ActivationStatsLogger(ObservingCallback):
     value, and the share of exact zeros, over all examples, positions and units that
     no mask takes out; mean and standard deviation also of its pre-activations; and the
     variance preservation, the standard deviation of its pre-activations divided by that
-    of its input, ideally 1 (0 if the input is constant).
+    of its input, ideally 1 (0 if the input is constant, NaN if it is integers).
 
     Keras's logs get nothing. Logs given in `log_to` get, per observed step,
     `activation_mean/<layer path>` and in the same way `activation_std`,
@@ -46,10 +46,11 @@ class ActivationStatsLogger(ObservingCallback):
     `preactivation_std` and `variance_preservation`. A log that has a method
     `log_histograms(histograms, step)`, as `TensorBoardLog`, gets the histograms too.
 
-    Alerts name the first layer in which a signal is not finite, blows up, dies out or
-    is the same for every example and unit.
+    Alerts name the first layer in which a signal is not finite, the one at which it
+    blows up or dies out, and layers that stay the same for every example and unit.
 
-    What cannot be seen, as `DeadReLULogger` says, is NaN.
+    What cannot be seen, as `DeadReLULogger` says, is NaN; also what is no single
+    tensor, and the pre-activations of recurrent layers.
 
     Args:
         every: observe every n-th step, or the steps for which a function says so; the
@@ -112,10 +113,11 @@ class ActivationStatsLogger(ObservingCallback):
         """Drops the history."""
         self._steps: list[int] = []
         self._epochs: list[int] = []
-        self._rows: list[dict[str, dict[str, float]]] = []
-        self._counts: list[dict[str, np.ndarray]] = []
-        self._watched: dict[str, Any] = {}
-        self._path_of: dict[int, str] = {}
+        self._paths: list[str] = []  # of the layers, in the order of the rows below
+        self._rows: list[np.ndarray] = []  # (layers, figures) of every step
+        self._counts: list[np.ndarray] = []  # (layers, bins)
+        self._watched: dict[Reduction, str] = {}
+        self._rules = SignalRules()
         self._epoch_start = 0
         self._is_named = False
 
@@ -127,11 +129,14 @@ class ActivationStatsLogger(ObservingCallback):
             if _is_of_interest(operation)
         }
         kind = "layers with a kernel or an activation"
-        self._watched = select(model, found, self.layers, kind)
-        self._path_of = {id(one): path for path, one in self._watched.items()}
+        chosen = select(model, found, self.layers, kind)
+        self._watched = {
+            reduction: path
+            for path, operation in chosen.items()
+            for reduction in self._reductions_of(operation)
+        }
         self._is_named = bool(model.built)
-        each = (self._reductions_of(one) for one in self._watched.values())
-        return Recipe(reductions=tuple(itertools.chain.from_iterable(each)))
+        return Recipe(reductions=tuple(self._watched))
 
     def _reductions_of(self, operation: Any) -> Iterator[Reduction]:
         for place in _places(operation):
@@ -151,35 +156,41 @@ class ActivationStatsLogger(ObservingCallback):
         places: dict[str, dict[Place, np.ndarray]] = {}
         counts: dict[str, np.ndarray] = {}
         for reduction, figure in measured.figures.items():
-            path = self._path_of.get(id(reduction.operation))
+            path = self._watched.get(reduction)
             if path is not None and reduction.name == "statistics":
                 places.setdefault(path, {})[reduction.place] = figure
-            elif path is not None and reduction.name.startswith("histogram"):
+            elif path is not None:
                 counts[path] = figure
+        for reduction, path in self._watched.items():
+            if path in places and reduction.name == "statistics":
+                places[path].setdefault(reduction.place, _UNSEEN)
         row = {path: _summary(found) for path, found in places.items()}
+        self._paths += [path for path in row if path not in self._paths]
         self._steps.append(step)
         self._epochs.append(epoch)
-        self._rows.append(row)
-        self._counts.append(counts)
-        for alert in _judge(step, row):
-            self.alert(alert, urgent=alert.rule == NOT_FINITE)
+        self._rows.append(_in_order(self._paths, row, len(_LOGGED)))
+        if self.edges is not None:
+            bins = len(self.edges) - 1
+            self._counts.append(_in_order(self._paths, counts, bins))
+        self._judge(step, places)
         self._log_row(step, row, counts)
 
+    def _judge(self, step: int, places: dict[str, dict[Place, np.ndarray]]) -> None:
+        seen = {path: _signal(found) for path, found in places.items()}
+        seen = {path: one for path, one in seen.items() if one.count > 0}
+        for alert in self._rules.judge(step, seen):
+            self.alert(alert, urgent=alert.rule == NOT_FINITE)
+
     def _log_row(
-        self,
-        step: int,
-        row: dict[str, dict[str, float]],
-        counts: dict[str, np.ndarray],
+        self, step: int, row: dict[str, list[float]], counts: dict[str, np.ndarray]
     ) -> None:
         if self.logs:
-            self.log(
-                {
-                    f"{_LOGGED[kind]}/{path}": value
-                    for path, figures in row.items()
-                    for kind, value in figures.items()
-                },
-                step,
-            )
+            metrics = {
+                f"{name}/{path}": value
+                for path, figures in row.items()
+                for name, value in zip(_LOGGED.values(), figures, strict=True)
+            }
+            self.log(metrics, step)
         found = {f"activation/{path}": (c, self.edges) for path, c in counts.items()}
         for log in self.logs if found else ():
             write = getattr(log, "log_histograms", None)
@@ -189,8 +200,9 @@ class ActivationStatsLogger(ObservingCallback):
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
         """Returns the spread of the signal over the layers."""
         rows = self._rows[self._epoch_start :]
-        last = rows[-1] if rows else {}
-        stds = {path: figures["std"] for path, figures in last.items()}
+        column = list(_LOGGED).index("std")
+        each = zip(self._paths, rows[-1][:, column], strict=False) if rows else ()
+        stds = {path: std for path, std in each if not np.isnan(std)}
         if not stds:
             return {}, ""
         low, high = (best(stds, key=stds.__getitem__) for best in (min, max))
@@ -202,22 +214,21 @@ class ActivationStatsLogger(ObservingCallback):
     @property
     def history(self) -> dict[str, Any]:
         """The statistics as arrays; see the class."""
-        paths = list(dict.fromkeys(path for row in self._rows for path in row))
+        figures = _stacked(self._rows, len(self._paths), len(_LOGGED))
         found: dict[str, Any] = {
             "step": np.array(self._steps, dtype="int64"),
             "epoch": np.array(self._epochs, dtype="int64"),
         }
-        for kind in _LOGGED:
+        for index, kind in enumerate(_LOGGED):
             found[kind] = {
-                path: np.array([row.get(path, _UNSEEN)[kind] for row in self._rows])
-                for path in paths
+                path: figures[:, i, index] for i, path in enumerate(self._paths)
             }
         if self.edges is not None:
-            unseen = np.full(len(self.edges) - 1, np.nan)
+            bins = len(self.edges) - 1
+            counts = _stacked(self._counts, len(self._paths), bins)
             found["edges"] = self.edges
             found["histogram"] = {
-                path: np.array([counts.get(path, unseen) for counts in self._counts])
-                for path in paths
+                path: counts[:, i] for i, path in enumerate(self._paths)
             }
         return found
 
@@ -229,21 +240,19 @@ class ActivationStatsLogger(ObservingCallback):
         return columns
 
 
-NOT_FINITE = "not finite"
-# A layer that keeps its variance multiplies the signal by about 1; a factor of 100 at
-# one layer, or of 1e4 in either direction over all, is far out of what trains.
-LEAP, SPAN = 100.0, 1e4
 _LOGGED = {
     **{kind: f"activation_{kind}" for kind in KINDS},
     "preactivation_mean": "preactivation_mean",
     "preactivation_std": "preactivation_std",
     "variance_preservation": "variance_preservation",
 }
-_UNSEEN = dict.fromkeys(_LOGGED, np.nan)
+_UNSEEN = np.zeros(len(STATISTICS))  # a count of 0
 
 
 def _is_of_interest(operation: Any) -> bool:
-    return activation_of(operation) is not None or _has_kernel(operation)
+    # Before it is built a layer does not say whether it has a kernel.
+    is_open = not getattr(operation, "built", True)
+    return is_open or activation_of(operation) is not None or _has_kernel(operation)
 
 
 def _has_kernel(operation: Any) -> bool:
@@ -256,76 +265,69 @@ def _places(operation: Any) -> tuple[Place, ...]:
     """Where statistics are taken; each tensor once."""
     if isinstance(operation, keras.layers.Embedding):
         return ("output",)  # token numbers are no signal, whatever their dtype
-    # What a recurrent layer activates, it does in a loop.
-    is_recurrent = isinstance(operation, keras.layers.RNN)
-    if is_recurrent or activation_of(operation) is None:
+    if activation_of(operation) is None:
         return ("input", "output")
     return ("input", "preactivation", "output")
 
 
-def _summary(found: dict[Place, np.ndarray]) -> dict[str, float]:
-    """The statistics of one layer from what was reduced."""
-    unseen = np.full(len(STATISTICS), np.nan)
-    after = _named(found.get("output", unseen))
-    before = _named(found.get("preactivation", found.get("output", unseen)))
-    given = _named(found.get("input", unseen))
+def _summary(found: dict[Place, np.ndarray]) -> list[float]:
+    """The figures of one layer, in the order of `_LOGGED`, from what was reduced."""
+    given, before, after = _of_places(found)
     preserved = before["std"] / given["std"] if given["std"] != 0 else 0.0
-    return {
-        **{kind: after[kind] for kind in KINDS},
-        "preactivation_mean": before["mean"],
-        "preactivation_std": before["std"],
-        "variance_preservation": preserved,
-    }
+    own = [after[kind] for kind in KINDS]
+    return [*own, before["mean"], before["std"], preserved]
+
+
+def _signal(found: dict[Place, np.ndarray]) -> Signal:
+    """What the rules look at."""
+    given, before, after = _of_places(found)
+    if np.isnan(before["zero_share"]):  # not seen, as inside a recurrent layer
+        before = after
+    size_of = [math.hypot(one["mean"], one["std"]) for one in (given, before)]
+    largest = max(abs(after["min"]), abs(after["max"]))
+    return Signal(after["count"], after["mean"], after["std"], largest, *size_of)
+
+
+def _of_places(found: dict[Place, np.ndarray]) -> Iterator[dict[str, float]]:
+    """The statistics of a layer's input, pre-activations and output.
+
+    Without an activation of its own, its output is its pre-activations.
+    """
+    yield _named(found["input"])
+    yield _named(found.get("preactivation", found["output"]))
+    yield _named(found["output"])
 
 
 def _named(figure: np.ndarray) -> dict[str, float]:
-    raw = dict(zip(STATISTICS, figure.astype("float64"), strict=True))
-    count = raw["count"] if raw["count"] > 0 else np.nan
+    raw = dict(zip(STATISTICS, figure.astype("float64").tolist(), strict=True))
+    if not raw["count"] > 0:
+        return {"count": 0.0, "std": math.nan, **dict.fromkeys(KINDS, math.nan)}
     return {
-        "mean": raw["mean"] if raw["count"] > 0 else np.nan,
-        "std": float(np.sqrt(raw["squares"] / count)),
-        "min": raw["min"] if raw["count"] > 0 else np.nan,
-        "max": raw["max"] if raw["count"] > 0 else np.nan,
-        "zero_share": float(raw["zeros"] / count),
+        "count": raw["count"],
+        "mean": raw["mean"],
+        "std": math.sqrt(raw["squares"] / raw["count"]),
+        "min": raw["min"],
+        "max": raw["max"],
+        "zero_share": raw["zeros"] / raw["count"],
     }
 
 
-def _judge(step: int, row: dict[str, dict[str, float]]) -> Iterator[Alert]:
-    """What is wrong with the signal in a step, by the first layer that shows it."""
-    seen = {p: f for p, f in row.items() if not np.isnan(list(f.values())).all()}
-    for path, figures in seen.items():
-        if not np.isfinite(figures["std"]):
-            text = f"returns numbers that are not finite (mean {figures['mean']:.3g})"
-            cure = "Look at its weights and its input; lower the learning rate."
-            yield Alert(NOT_FINITE, path, step, figures["std"], text, cure)
-            return
-    for path, figures in seen.items():
-        factor = figures["variance_preservation"]
-        if factor > LEAP:
-            text = f"makes the signal {factor:.3g} times larger"
-            yield Alert("exploding signal", path, step, factor, text, _CURE)
-        elif 0 < factor < 1 / LEAP:
-            text = f"makes the signal {1 / factor:.3g} times smaller"
-            yield Alert("vanishing signal", path, step, factor, text, _CURE)
-        elif figures["std"] == 0:
-            text = f"returns {figures['mean']:.3g} for every example and unit"
-            yield Alert("constant signal", path, step, 0.0, text, _CURE)
-    yield from _judge_depth(step, {path: f["std"] for path, f in seen.items()})
+def _in_order(paths: list[str], rows: dict[str, Any], length: int) -> np.ndarray:
+    """What was found of each layer, NaN for those without, `(layers, length)`."""
+    unseen = [math.nan] * length
+    each = [rows.get(path, unseen) for path in paths]
+    return np.array(each, dtype="float64").reshape(len(paths), length)
 
 
-def _judge_depth(step: int, stds: dict[str, float]) -> Iterator[Alert]:
-    stds = {path: std for path, std in stds.items() if std > 0}
-    if len(stds) < 2:
-        return
-    first, last = next(iter(stds)), list(stds)[-2]  # the last layer's scale is free
-    span = stds[last] / stds[first]
-    if not 1 / SPAN < span < SPAN:
-        name = "exploding" if span > 1 else "vanishing"
-        text = f"returns a signal of std {stds[last]:.3g}, {first} of {stds[first]:.3g}"
-        yield Alert(f"{name} signal", last, step, span, text, _CURE)
+def _stacked(rows: list[np.ndarray], layers: int, length: int) -> np.ndarray:
+    """All rows in one array `(observations, layers, length)`.
 
-
-_CURE = "Start from `keras_initlab.recommend(model).apply()`."
+    Layers that were first seen later are NaN before.
+    """
+    found = np.full((len(rows), layers, length), np.nan)
+    for whole, row in zip(found, rows, strict=True):
+        whole[: len(row)] = row
+    return found
 
 
 def _checked_edges(histograms: bool | Sequence[float]) -> np.ndarray | None:

@@ -24,6 +24,12 @@ class Alert:
         value: the number that the rule is about.
         text: what was found, in words.
         cure: what to do about it.
+
+    Example:
+        >>> found = "has 3 of 4 units dead (75%)"
+        >>> alert = Alert("dead units", "dense", 9, 0.75, found, "Lower the rate.")
+        >>> alert.line()
+        'dead units, step 9: dense has 3 of 4 units dead (75%). Lower the rate.'
     """
 
     rule: str
@@ -95,5 +101,10 @@ class Alerts:
 def _print(line: str) -> None:
     # The error output: a progress bar on the other one stays whole.
     Console(stderr=True).print(
-        line, style="yellow", highlight=False, markup=False, soft_wrap=True
+        line,
+        style="yellow",
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
     )

@@ -49,7 +49,8 @@ class DeadReLULogger(ObservingCallback):
     Keras's logs get `dead_relu_fraction`, the dead share of all watched units. Logs
     given in `log_to` get it once an epoch, and `dead_relu_fraction/<layer path>`; where
     a watched activation has two limits, also `saturated_fraction`, in the same way. An
-    alert names layers of which more than half the units are dead or saturated.
+    alert names layers of which more than half the units are dead or saturated, or all
+    of them, where fewer than ten steps of a longer epoch were observed.
 
     Args:
         every: observe every n-th step, or the steps for which a function says so; the
@@ -70,8 +71,9 @@ class DeadReLULogger(ObservingCallback):
             False where every step was observed, so that the figures are exact.
             `"events"`: `{layer path: list of UnitEvent}`, the lives of the units:
             `(unit, step, kind)` with kind `"dead at start"`, `"died"` (the step after
-            the last observed one in which it fired) or `"revived"` (the first in which
-            it fired again).
+            the last observed one in which it fired; the first of a later fit, if it
+            fired in none of that) or `"revived"` (the first in which it fired again).
+            A unit that dies is found when an epoch ends in which it never fired.
         alerts: everything that the rules have found.
 
     Raises:
@@ -203,11 +205,13 @@ class DeadReLULogger(ObservingCallback):
     def _judge(self) -> None:
         """Notes the layers of which most units let no gradient through."""
         assert self._last_step is not None
+        is_known = not self._sampled[-1] or self._count >= _STEPS_TO_KNOW
+        limit = MOST if is_known else 1.0
         for kind, cure in _CURES.items():
             for path in self._watched:
                 lives = self._lives[path]
                 share = lives.shares(kind)[-1]
-                if share > MOST:
+                if share > MOST and share >= limit:
                     count = len(getattr(lives, kind)[-1])
                     text = f"has {count} of {lives.units} units {kind} ({share:.0%})"
                     rule = f"{kind} units"
@@ -240,6 +244,8 @@ class DeadReLULogger(ObservingCallback):
 
 # More than half of the units: what a random ReLU layer shows of a single example.
 MOST = 0.5
+# A sample of fewer steps overstates: only a layer without any living unit shows.
+_STEPS_TO_KNOW = 10
 _NAMES = {"dead": "dead_relu_fraction", "saturated": "saturated_fraction"}
 _CURES = {
     "dead": "Lower the learning rate, or start from "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_initlab._errors import check_flag
@@ -192,6 +193,9 @@ class GradientNormLogger(ObservingCallback):
                 for path in self._owner
                 if self.updates
             },
+            is_scaled=isinstance(
+                self._seen_model.optimizer, keras.optimizers.LossScaleOptimizer
+            ),
         )
 
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:

@@ -13,7 +13,7 @@ NOT_FINITE = "not finite"
 # Norms of neighboring kernels differ by a factor of a few in what trains, and by tens
 # next to a bottleneck. float32 gradients a hundred thousand times smaller than the
 # largest do nothing within a usual number of steps, at a rate that the largest bears.
-LEAP_BY_LAYER = 100.0
+LEAP_BY_LAYER, LEAP_APART = 100.0, 10.0
 SPAN = 1e5
 # Norms of successive batches scatter by a factor of a few.
 LEAP_IN_TIME = 100.0
@@ -32,6 +32,8 @@ class Observation:
         totals: the sum of each operation's output, in the order of execution.
         kernels: the layers that own a matrix, whose norms can be compared.
         ratios: update-to-weight ratio of each layer, if measured.
+        is_scaled: whether the optimizer scales the loss, to skip the steps in which its
+            gradients overflow.
     """
 
     step: int
@@ -39,6 +41,7 @@ class Observation:
     totals: Mapping[str, np.ndarray]
     kernels: Set[str]
     ratios: Mapping[str, float]
+    is_scaled: bool = False
 
     @property
     def order(self) -> list[str]:
@@ -51,19 +54,24 @@ class Observation:
 class Rules:
     """Judges the steps of a fit, one after the other."""
 
+    _is_broken: bool = False
     _past: list[float] = field(default_factory=list)
+    _largest: float = 0.0
+    _closed: set[str] = field(default_factory=set)
     _zeros: dict[str, int] = field(default_factory=dict)
 
     def judge(self, seen: Observation) -> Iterator[Alert]:
         """Yields what is wrong in a step."""
-        broken = _not_finite(seen)
-        if broken is not None:
-            yield broken
+        broken, was_broken = _not_finite(seen), self._is_broken
+        self._is_broken = broken is not None
+        if broken is not None and not was_broken:
+            yield broken  # the steps after it show what came of it
+        if not all(np.isfinite(norm) for norm in seen.norms.values()):
             return
         yield from _by_depth(seen)
         yield from self._no_gradient(seen)
         yield from self._leap(seen)
-        yield from _large_updates(seen)
+        yield from self._large_updates(seen)
 
     def _no_gradient(self, seen: Observation) -> Iterator[Alert]:
         """Layers whose gradient stays exactly 0 while others learn.
@@ -85,10 +93,15 @@ class Rules:
                 )
 
     def _leap(self, seen: Observation) -> Iterator[Alert]:
-        """The global norm far above what it has been."""
+        """The global norm far above what it was lately, and above all before.
+
+        Late in training single batches stand out; as large as at the start is harmless.
+        """
         norm = float(np.sqrt(sum(value**2 for value in seen.norms.values())))
         past = self._past[-50:]
-        if len(past) >= _STEPS_TO_KNOW and norm > LEAP_IN_TIME * np.median(past) > 0:
+        is_new = norm > self._largest and len(past) >= _STEPS_TO_KNOW
+        self._largest = max(norm, self._largest)
+        if is_new and norm > LEAP_IN_TIME * np.median(past) > 0:
             worst = max(seen.norms, key=seen.norms.__getitem__)
             usual = float(np.median(past))
             yield Alert(
@@ -103,20 +116,42 @@ class Rules:
             )
         self._past = [*past, norm]
 
+    def _large_updates(self, seen: Observation) -> Iterator[Alert]:
+        """Layers that a step changes by much, unless they have only left 0."""
+        for path, ratio in seen.ratios.items():
+            if np.isnan(ratio):
+                self._closed.add(path)  # its weights are 0, to begin with
+            elif ratio <= LARGE_UPDATE:
+                self._closed.discard(path)
+            elif path in seen.kernels and path not in self._closed:
+                yield Alert(
+                    "large updates",
+                    path,
+                    seen.step,
+                    ratio,
+                    f"changes by {ratio:.0%} of its weights' norm in one step",
+                    "Lower the learning rate, or warm it up.",
+                )
+
 
 def _not_finite(seen: Observation) -> Alert | None:
-    """The first layer forward whose output is broken, else the last one's gradient."""
+    """The first layer forward whose output is broken, else the last one's gradient.
+
+    An infinite output alone is none: attention masks are made of −∞.
+    """
+    is_trained = all(np.isfinite(norm) for norm in seen.norms.values())
     for path, total in seen.totals.items():
-        if not np.all(np.isfinite(total)):
+        if np.any(np.isnan(total)) or (np.any(np.isinf(total)) and not is_trained):
             return Alert(
                 NOT_FINITE,
                 path,
                 seen.step,
                 float(np.sum(total)),
-                "returns the first number that is not finite",
+                f"returns the first numbers that are not finite (their sum is "
+                f"{np.sum(total)})",
                 "Look at its weights and at what it receives; lower the learning rate.",
             )
-    for path in reversed(seen.order):
+    for path in reversed(seen.order) if not seen.is_scaled else ():
         norm = seen.norms[path]
         if not np.isfinite(norm):
             return Alert(
@@ -134,8 +169,8 @@ def _not_finite(seen: Observation) -> Alert | None:
 def _by_depth(seen: Observation) -> Iterator[Alert]:
     """Norms that leap at one kernel, or drift apart over many.
 
-    Medians of many kernels are compared: one alone, as on a branch that a small scale
-    closes, says nothing.
+    Many kernels are compared, and all must agree: those on a branch that a small scale
+    closes say nothing of the others.
     """
     norms = {
         path: seen.norms[path]
@@ -146,7 +181,10 @@ def _by_depth(seen: Observation) -> Iterator[Alert]:
         return
     order, values = list(norms), np.array(list(norms.values()))
     third = len(values) // 3
-    span = float(np.median(values[:third]) / np.median(values[-third:]))
+    first, others = values[:third], values[-third:]
+    span = float(np.median(first) / np.median(others))
+    low, high = (first, others) if span < 1 else (others, first)
+    is_apart = np.min(high) > LEAP_APART * np.max(low)
     leaps = values[:-1] / values[1:]
     leaps[[not _is_step(values, i) for i in range(len(leaps))]] = 0.0
     last = int(np.argmax(leaps))
@@ -160,7 +198,7 @@ def _by_depth(seen: Observation) -> Iterator[Alert]:
             "and so do the layers before it",
             "What lies between the two multiplies it: look at its weights and scales.",
         )
-    elif span > SPAN or span < 1 / SPAN:
+    elif is_apart and not 1 / SPAN <= span <= SPAN:
         name, best = ("exploding", max) if span > 1 else ("vanishing", min)
         path = best(norms, key=norms.__getitem__)
         yield Alert(
@@ -176,19 +214,11 @@ def _by_depth(seen: Observation) -> Iterator[Alert]:
 
 
 def _is_step(values: np.ndarray, last: int) -> bool:
-    """Whether norms are higher up to a kernel than after it, as a whole."""
+    """Whether norms are higher up to a kernel than after it, as a whole.
+
+    Every one is, and the medians by far: where a small scale closes most branches, a
+    stem and a head have large norms, and what lies between them small ones.
+    """
     before, after = values[: last + 1], values[last + 1 :]
-    return float(np.median(before)) > LEAP_BY_LAYER * float(np.median(after))
-
-
-def _large_updates(seen: Observation) -> Iterator[Alert]:
-    for path, ratio in seen.ratios.items():
-        if ratio > LARGE_UPDATE:
-            yield Alert(
-                "large updates",
-                path,
-                seen.step,
-                ratio,
-                f"changes by {ratio:.0%} of its weights' norm in one step",
-                "Lower the learning rate, or warm it up.",
-            )
+    apart = float(np.median(before)) / float(np.median(after))
+    return apart > LEAP_BY_LAYER and np.min(before) > LEAP_APART * np.max(after)

@@ -20,6 +20,9 @@ class UnitEvent(NamedTuple):
         unit: its index.
         step: when.
         kind: "dead at start", "died" or "revived".
+
+    Example:
+        >>> unit, step, kind = UnitEvent(3, 120, "died")
     """
 
     unit: int
@@ -93,6 +96,8 @@ class Lives:
         self.events: list[UnitEvent] = []
         self._counts: list[int] = []
         self._last_fired = np.zeros(0, dtype="int64")
+        self._has_fired = np.zeros(0, dtype=bool)
+        self._last_step: int | None = None
         self._is_dead = np.zeros(0, dtype=bool)
         self.begin_epoch()
 
@@ -106,12 +111,21 @@ class Lives:
         if self._fired is None:
             self._fired = np.zeros_like(fired)
             self._first_fired = np.full(fired.shape[1], -1)
-            if len(self._last_fired) != fired.shape[1]:
-                self._last_fired = np.full(fired.shape[1], -1)
-                self._is_dead = np.zeros(fired.shape[1], dtype=bool)
+            self._begin_units(step, fired.shape[1])
+        self._last_step = step
         self._fired |= fired
+        self._has_fired |= fired[0]
         self._last_fired[fired[0]] = step
         self._first_fired[fired[0] & (self._first_fired < 0)] = step
+
+    def _begin_units(self, step: int, units: int) -> None:
+        """Makes what did not fire count from here, where the count of steps begins."""
+        is_new = len(self._last_fired) != units
+        if is_new:
+            self._has_fired = np.zeros(units, dtype=bool)
+            self._is_dead = np.zeros(units, dtype=bool)
+        if is_new or self._last_step is None or step <= self._last_step:
+            self._last_fired = np.full(units, step - 1)
 
     def finish_epoch(self) -> None:
         """Judges the epoch."""
@@ -127,7 +141,7 @@ class Lives:
     def _note_events(self, is_dead: np.ndarray) -> None:
         for unit in np.flatnonzero(is_dead & ~self._is_dead):
             last = int(self._last_fired[unit])
-            kind = "died" if last >= 0 else "dead at start"
+            kind = "died" if self._has_fired[unit] else "dead at start"
             self.events.append(UnitEvent(int(unit), last + 1, kind))
         for unit in np.flatnonzero(~is_dead & self._is_dead):
             first = int(self._first_fired[unit])

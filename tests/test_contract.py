@@ -17,7 +17,7 @@ from keras import layers, ops
 from scipy import stats
 from scipy.integrate import quad
 
-from keras_initlab import NotPointwiseError, initializers
+from keras_initlab import NotPointwiseError, callbacks, initializers
 from keras_initlab.initializers import (
     AdaptiveHe,
     DeltaOrthogonal,
@@ -1442,3 +1442,45 @@ def test_any_kernel_at_length(kind, layout):
 @hypothesis.given(vectors)
 def test_any_bias_at_length(kind, shape):
     check_any(with_seed(kind), shape)
+
+
+# --- Callbacks that observe ----------------------------------------------------------
+
+SHARED = {
+    "every": ["often", 0, -1, 1.5, None, True, math.nan],
+    "layers": [],  # said when training begins, by the model
+    "log_to": ["log", [None], 3],
+    "verbose": [2, -1],
+    "alerts": ["yes", None, 2, [True], math.nan],
+}
+WATCHING = {
+    callbacks.ActivationStatsLogger: SHARED
+    | {"histograms": ["yes", None, 3, [1.0], [2.0, 1.0], [0.0, math.inf]]},
+    callbacks.DeadReLULogger: SHARED
+    | {"threshold": [0, 0.5, -0.1, math.nan, math.inf, "0.1", True, [0.1]]},
+    callbacks.GradientNormLogger: SHARED | {"clipped": FLAG, "updates": FLAG},
+}
+
+
+def test_bad_values_are_known_for_every_argument_of_a_callback():
+    public = {getattr(callbacks, name) for name in dir(callbacks) if name[0] != "_"}
+    loggers = {kind for kind in public if hasattr(kind, "on_epoch_begin")}
+    assert loggers == set(WATCHING)
+    for kind, bad in WATCHING.items():
+        assert list(inspect.signature(kind).parameters) == list(bad)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (kind, name, value)
+        for kind, arguments in WATCHING.items()
+        for name, values in arguments.items()
+        for value in values
+    ],
+    ids=named,
+)
+def test_bad_arguments_of_a_callback(kind, name, value):
+    with pytest.raises(ValueError, match=rf"`{name}` must.*{name}=") as error:
+        kind(**{name: value})
+    assert str(value).strip("[]") in str(error.value)

@@ -4,6 +4,7 @@ import pytest
 from custom_training import Gan
 from keras import layers, optimizers
 from oracles import BACKEND, MODES, USUAL, needs_steps_per_execution, weights_of
+from scipy.special import expit, ndtr
 
 from keras_initlab.callbacks import DeadReLULogger
 
@@ -777,3 +778,170 @@ def test_silent_by_default(two_layers, capsys):
 def test_arguments_out_of_range(arguments, received):
     with pytest.raises(ValueError, match=rf"`{next(iter(arguments))}`.*{received}"):
         DeadReLULogger(**arguments)
+
+
+# --- Both ends, thresholds and masks -------------------------------------------------
+
+# Each in NumPy, with its limits at −∞ and ∞.
+SMOOTH = {
+    "leaky_relu": (lambda z: np.where(z > 0, z, 0.2 * z), None, None),
+    "gelu": (lambda z: z * ndtr(z), 0.0, None),
+    "silu": (lambda z: z * expit(z), 0.0, None),
+    "elu": (lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))), -1.0, None),
+    "softplus": (lambda z: np.logaddexp(0, z), 0.0, None),
+    "tanh": (np.tanh, -1.0, 1.0),
+    "sigmoid": (expit, 0.0, 1.0),
+    "relu": (lambda z: np.maximum(z, 0), 0.0, None),
+    "relu6": (lambda z: np.clip(z, 0, 6), 0.0, 6.0),
+}
+
+
+def flat_units(y, low, high, threshold=0.0):
+    """The dead and the saturated units, by the definition."""
+    rows = y.reshape(-1, y.shape[-1])
+    is_low = rows <= threshold if low is None else np.abs(rows - low) <= threshold
+    is_high = rows >= high - threshold if high is not None else np.zeros_like(is_low)
+    dead = np.all(is_low, axis=0)
+    saturated = np.all(is_low | is_high, axis=0) & ~dead
+    return np.flatnonzero(dead).tolist(), np.flatnonzero(saturated).tolist()
+
+
+def spread_network(activation, mode, low=-16.0, high=16.0, units=33):
+    """A layer whose units reach from one end of an activation to the other."""
+    layer = layers.Dense(units, activation)
+    model = keras.Sequential([keras.Input((5,)), layer, layers.Dense(1)])
+    kernel = np.random.default_rng(3).normal(size=(5, units)) / np.sqrt(5)
+    kernel[:, ::8] *= 30  # these reach both ends
+    layer.set_weights([kernel, np.linspace(low, high, units)])
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[mode])
+    return model
+
+
+def found_units(history):
+    return tuple(only(history[f"{kind}_units"])[0].tolist() for kind in KINDS)
+
+
+KINDS = ("dead", "saturated")
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.1])
+@pytest.mark.parametrize("name", SMOOTH)
+def test_thresholds_equal_brute_force(name, threshold):
+    function, low, high = SMOOTH[name]
+    mode = "jit" if BACKEND == "jax" else "eager"
+    model = spread_network(name, mode)
+    logger = DeadReLULogger(1, layers=[model.layers[0]], threshold=threshold)
+    model.fit(inputs(), targets(), batch_size=BATCH, verbose=0, callbacks=[logger])
+    y = function(affine(inputs(), *model.layers[0].get_weights()))
+    dead, saturated = flat_units(y, low, high, threshold)
+    assert is_mixed(dead, 33)
+    assert is_mixed(saturated, 33) == (high is not None)
+    assert found_units(logger.history) == (dead, saturated)
+    share = len(saturated) / 33
+    assert only(logger.history["saturated_fraction"]).tolist() == [share]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_both_ends_of_relu6_without_a_threshold(mode):
+    model = spread_network("relu6", mode)
+    calls = []
+    logger = DeadReLULogger(1, log_to=lambda *call: calls.append(call), verbose=0)
+    result = model.fit(inputs(), targets(), verbose=0, callbacks=[logger])
+    y = SMOOTH["relu6"][0](affine(inputs(), *model.layers[0].get_weights()))
+    dead, saturated = flat_units(y, 0.0, 6.0)
+    assert is_mixed(dead, 33)
+    assert is_mixed(saturated, 33)
+    assert found_units(logger.history) == (dead, saturated)
+    path = model.layers[0].path
+    shares = {"dead_relu": len(dead) / 33, "saturated": len(saturated) / 33}
+    keys = {f"{kind}_fraction{p}" for kind in shares for p in ("", f"/{path}")}
+    assert set(calls[0][0]) == keys
+    for kind, share in shares.items():
+        assert result.history[f"{kind}_fraction"] == [share]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_unit_that_lives_at_masked_positions_only_is_dead(mode):
+    layer = layers.Dense(3, "relu")
+    model = keras.Sequential(
+        [
+            keras.Input((4, 3)),
+            layers.Masking(),
+            layer,
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(1),
+        ]
+    )
+    # A masked input is 0, so only the bias speaks there.
+    layer.set_weights([np.diag([-9.0, 9.0, 1.0]), np.array([1.0, 1.0, -9.0])])
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[mode])
+    x = np.ones((EXAMPLES, 4, 3), dtype="float32")
+    x[:, 2:] = 0
+    history = watch(model, x, targets())
+    assert only(history["dead_units"])[0].tolist() == [0, 2]
+    x[3, 3, 1] = 1e-3  # takes one position out of the mask
+    history = watch(model, x, targets())
+    assert only(history["dead_units"])[0].tolist() == [2]
+
+
+def test_sampled_says_whether_every_step_was_observed():
+    model = identity()
+    model.compile(optimizers.SGD(0.0), "mse", run_eagerly=True)
+    for every, sampled in ((1, False), (2, True), (lambda step: True, False)):
+        history = watch(model, np.ones((EXAMPLES, 3)), targets(), every=every)
+        assert history["sampled"].tolist() == [sampled]
+    one_step = watch(
+        model, np.ones((EXAMPLES, 3)), targets(), every=10, batch_size=EXAMPLES
+    )
+    assert one_step["sampled"].tolist() == [False]
+
+
+@pytest.mark.parametrize(
+    ("dead", "every", "alerts"),
+    [
+        (4, 1, 0),  # half of eight
+        (5, 1, 1),
+        (7, 5, 0),  # two of six steps observed
+        (8, 5, 1),
+    ],
+)
+def test_an_alert_names_layers_of_which_most_units_are_dead(dead, every, alerts):
+    model = keras.Sequential(
+        [keras.Input((8,)), layers.Dense(8, "relu"), layers.Dense(1)]
+    )
+    model.layers[0].set_weights([np.eye(8), np.repeat([-9.0, 0.0], [dead, 8 - dead])])
+    model.compile(optimizers.SGD(0.0), "mse", run_eagerly=True)
+    lines = []
+    logger = DeadReLULogger(every, alerts=lines.append)
+    x = np.ones((EXAMPLES, 8))
+    model.fit(x, targets(), batch_size=BATCH, epochs=2, verbose=0, callbacks=[logger])
+    share = f"{model.layers[0].path} has {dead} of 8 units dead ({dead / 8:.0%})"
+    assert [share in line for line in lines] == [True] * alerts
+    assert len(logger.alerts) == alerts
+
+
+def test_an_alert_of_saturated_units():
+    model = identity()
+    model.layers[0].activation = keras.activations.relu6
+    model.layers[0].bias.assign([9.0, 9.0, 0.0])
+    model.compile(optimizers.SGD(0.0), "mse", run_eagerly=True)
+    logger = DeadReLULogger(1, alerts=False)
+    model.fit(np.ones((EXAMPLES, 3)), targets(), verbose=0, callbacks=[logger])
+    (alert,) = logger.alerts
+    assert (alert.rule, alert.path) == ("saturated units", model.layers[0].path)
+    assert "2 of 3 units saturated (67%)" in alert.line()
+
+
+@pytest.mark.parametrize("threshold", [0, 0.5, -0.1, 1, np.nan, "0.1", True], ids=repr)
+def test_bad_thresholds(threshold):
+    with pytest.raises(ValueError, match=r"`threshold` must.*threshold=") as error:
+        DeadReLULogger(threshold=threshold)
+    assert repr(threshold) in str(error.value)
+
+
+def test_a_model_without_any_limit_is_refused_with_a_threshold():
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(1)], name="linear")
+    model.compile("sgd", "mse", run_eagerly=True)
+    logger = DeadReLULogger(threshold=0.01)
+    with pytest.raises(ValueError, match=r"`DeadReLULogger` needs.*model='linear'"):
+        model.fit(inputs(), targets(), verbose=0, callbacks=[logger])

@@ -48,7 +48,8 @@ def test_every_public_initializer_and_callback_is_listed():
     by_hand, watching = README.split("## Watch")
     assert public == named_in_tables(by_hand)
     kinds = ("Logger", "Recycler")
-    assert {name for name in vars(watched) if name.endswith(kinds)} == named_in_tables(watching)
+    callbacks = {name for name in vars(watched) if name.endswith(kinds)}
+    assert callbacks == named_in_tables(watching)
 
 
 def named_in_tables(text):

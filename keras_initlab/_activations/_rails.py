@@ -14,7 +14,7 @@ import numpy as np
 from ._formulas import formula_of
 from ._pointwise import check_pointwise, evaluate, resolve
 
-_FAR = np.array([1e4, 2e4])
+_FAR = np.array([1e4, 1.7e4, 2e4])  # unevenly apart, so that no wave hides
 _FLAT = 1e-3  # softsign and squareplus come this near to their limits only
 
 
@@ -53,8 +53,7 @@ def _rails(name: str, function: Callable[[Any], Any]) -> Rails:
         return Rails(None, None, is_leaky=False)
     low, slope = _limit(name, function, -_FAR)
     high, _ = _limit(name, function, _FAR)
-    is_leaky = low is None and abs(slope) < 0.5
-    return Rails(low, high, is_leaky)
+    return Rails(low, high, is_leaky=low is None and 0 < slope < 0.5)
 
 
 _known = functools.lru_cache(maxsize=64)(_rails)
@@ -63,14 +62,15 @@ _known = functools.lru_cache(maxsize=64)(_rails)
 def _limit(
     name: str, function: Callable[[Any], Any], z: np.ndarray
 ) -> tuple[float | None, float]:
-    """The limit that φ comes to, and its slope out there."""
+    """The limit that φ comes to, and its slope out there, NaN if that changes."""
     try:
         values = evaluate(name, function, z)
     except Exception:  # e^z overflows
-        return None, math.inf
-    slope = (values[1] - values[0]) / (z[1] - z[0])
-    if abs(slope * z[0]) >= _FLAT:
-        return None, float(slope)
+        return None, math.nan
+    slopes = np.diff(values) / np.diff(z)
+    if np.any(np.abs(slopes * z[0]) >= _FLAT):
+        is_straight = np.allclose(slopes, slopes[0], rtol=1e-3)
+        return None, float(slopes[0]) if is_straight else math.nan
     # Rounded, since softsign is only near to −1 even there.
-    limit = values[1] if slope == 0 else np.round(values[1], 3)
-    return float(limit) + 0.0, float(slope)  # no −0
+    limit = values[-1] if not np.any(slopes) else np.round(values[-1], 3)
+    return float(limit) + 0.0, float(slopes[0])  # no −0

@@ -22,7 +22,8 @@ class Call:
         operation: the layer or raw operation.
         inputs: its first argument, None if it has none.
         output: what it returned.
-        preactivation: what its `activation` received last; its inputs if it has none.
+        preactivation: what its `activation` received last, None if it was not called,
+            as in a recurrent layer; the inputs of an operation without one.
         given_mask: what was passed as `mask`.
     """
 
@@ -101,12 +102,14 @@ def _noting_call(
     received: dict[int, Any],
     on_return: Callable[[Call], None],
 ) -> Callable[..., Any]:
+    has_activation = callable(getattr(operation, "activation", None))
+
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         received.pop(id(operation), None)
         output = method(*args, **kwargs)
         inputs = next(iter((*args, *kwargs.values())), None)
-        before = received.pop(id(operation), inputs)
+        before = received.pop(id(operation), None if has_activation else inputs)
         on_return(Call(operation, inputs, output, before, kwargs.get("mask")))
         return output
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -109,7 +110,8 @@ def total(operation: Any) -> Reduction:
 def statistics(operation: Any, place: Place = "output") -> Reduction:
     """Count, mean, sum of squared deviations, minimum, maximum and count of zeros.
 
-    Over all examples, positions and units that are not masked.
+    Over all examples, positions and units that are not masked. All are 0 for integers
+    and truth values, which are no signal.
 
     Returns:
         A reduction to a float32 array `(6,)`, in the order of `STATISTICS`.
@@ -126,7 +128,7 @@ def histogram(operation: Any, edges: np.ndarray, place: Place = "output") -> Red
         place: which tensor is counted.
 
     Returns:
-        A reduction to a float32 array `(bins,)`.
+        A reduction to a float32 array `(bins,)`. PyTorch stops to count at 2²⁴ a bin.
     """
     inner = tuple(float(edge) for edge in edges[1:-1])
     reduce = functools.partial(_histogram, inner)
@@ -141,27 +143,24 @@ def _total(output: Any, mask: Any) -> Any:
 
 
 def _statistics(output: Any, mask: Any) -> Any:
-    if not _is_float(output):  # token numbers say nothing about a signal
-        return ops.convert_to_tensor(_NOTHING)
+    if not _is_float(output):
+        return ops.zeros((len(STATISTICS),), dtype="float32")
     values = ops.cast(output, "float32")
-    weights = _weights(values, mask)
-    counted = weights > 0
-    values = ops.where(counted, values, 0.0)  # what is masked may be NaN
-    count = ops.sum(weights)
+    count = ops.cast(_count(values, mask), "float32")
     divisor = ops.maximum(count, 1.0)
-    mean = ops.sum(values * weights) / divisor
-    squares = ops.sum(ops.square(values - mean) * weights)
+    counted = True if mask is None else _spread(mask, values)
+    values = ops.where(counted, values, 0.0)  # what is masked may be NaN
+    rough = ops.sum(values) / divisor
+    # What the rounding of this mean leaves over, which the squares would double.
+    apart = ops.where(counted, values - rough, 0.0)
+    rest = ops.sum(apart) / divisor
+    squares = ops.sum(ops.square(apart)) - count * ops.square(rest)
     low = ops.min(ops.where(counted, values, np.inf), initial=np.inf)
     high = ops.max(ops.where(counted, values, -np.inf), initial=-np.inf)
-    zeros = ops.sum(ops.where(values == 0, weights, 0.0))
+    is_zero = ops.logical_and(counted, values == 0)
+    zeros = ops.cast(ops.sum(ops.cast(is_zero, "int32")), "float32")
+    mean, squares = rough + rest, ops.where(squares < 0, 0.0, squares)
     return ops.stack([count, mean, squares, low, high, zeros])
-
-
-_NOTHING = np.array([0, 0, 0, np.inf, -np.inf, 0], dtype="float32")
-
-
-def _is_float(tensor: Any) -> bool:
-    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
 
 
 def _join_statistics(one: Any, other: Any) -> Any:
@@ -185,11 +184,26 @@ def _join_statistics(one: Any, other: Any) -> Any:
 
 def _histogram(inner: tuple[float, ...], output: Any, mask: Any) -> Any:
     values = ops.cast(output, "float32")
-    is_number = ops.logical_not(ops.isnan(values))  # NaN is in no bin
-    weights = _weights(values, mask) * ops.cast(is_number, "float32")
-    values, weights = (ops.reshape(one, (-1,)) for one in (values, weights))
+    counted = ops.logical_not(ops.isnan(values))  # NaN is in no bin
+    if mask is not None:
+        counted = ops.logical_and(counted, _spread(mask, values))
+    values, counted = (ops.reshape(one, (-1,)) for one in (values, counted))
     bins = ops.searchsorted(np.array(inner, "float32"), values, side="right")
-    return ops.segment_sum(weights, bins, num_segments=len(inner) + 1)
+    counts = ops.segment_sum(ops.cast(counted, "int32"), bins, len(inner) + 1)
+    return ops.cast(counts, "float32")
+
+
+def _count(values: Any, mask: Any) -> Any:
+    """How many values are not masked, as integers: float32 ends to count at 2²⁴."""
+    if mask is None:
+        return ops.prod(ops.cast(ops.shape(values), "int32"))
+    positions = ops.sum(ops.cast(mask, "int32"))
+    return positions * math.prod(values.shape[len(mask.shape) :])
+
+
+def _is_float(tensor: Any) -> bool:
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return keras.backend.is_float_dtype(dtype)
 
 
 def _weights(values: Any, mask: Any) -> Any:
