@@ -13,4 +13,5 @@ from ._gradient_norms import GradientNormLogger as GradientNormLogger
 from ._json_lines import JSONLinesLog as JSONLinesLog
 from ._lives import UnitEvent as UnitEvent
 from ._log import CSVLog as CSVLog
+from ._recycler import DormantUnitRecycler as DormantUnitRecycler
 from ._tensorboard import TensorBoardLog as TensorBoardLog

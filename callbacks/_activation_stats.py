@@ -293,7 +293,7 @@ def _of_places(found: dict[Place, np.ndarray]) -> Iterator[dict[str, float]]:
 
     Without an activation of its own, its output is its pre-activations.
     """
-    yield _named(found["input"])
+    yield _named(found.get("input", _UNSEEN))
     yield _named(found.get("preactivation", found["output"]))
     yield _named(found["output"])
 

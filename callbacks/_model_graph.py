@@ -1,0 +1,72 @@
+"""Whether a model's graph is what runs, and what returns its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_initlab._errors import UnsupportedModelError, message
+from keras_initlab._fans import own_kernels
+
+
+def check_graph(model: Any) -> None:
+    """Raises if the graph of a model, or of one inside, is not what runs."""
+    parts = [part for part in model._flatten_layers() if isinstance(part, keras.Model)]
+    graphs = [part for part in parts if part is model or _has_graph(part)]
+    for part in graphs:
+        owner = next(kind for kind in type(part).__mro__ if "call" in vars(kind))
+        is_plain = _has_graph(part) and owner.__module__.startswith("keras.")
+        if not is_plain:
+            raise UnsupportedModelError(
+                message(
+                    "`DormantUnitRecycler` needs the graph of a Sequential or "
+                    "Functional model, to find what reads a unit.",
+                    f"model={part.name!r} ({type(part).__name__}), which has a `call` "
+                    "of its own",
+                    "Build it from `keras.Input` with layers called on tensors.",
+                )
+            )
+
+
+def _has_graph(model: Any) -> bool:
+    return isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth")
+
+
+def output_operations(model: Any) -> Iterator[Any]:
+    """The operations that return what a model returns, nested models opened up."""
+    functional = getattr(model, "_functional", None) or model
+    for tensor in functional.outputs:
+        yield from _sources(tensor)
+
+
+def _sources(tensor: Any) -> Iterator[Any]:
+    operation, node, _ = tensor._keras_history
+    if isinstance(operation, keras.Model) and _has_graph(operation):
+        yield from output_operations(operation)
+        for given in operation._inbound_nodes[node].input_tensors:
+            yield from _sources(given)  # it may hand on what it is given
+    else:
+        yield operation
+
+
+def has_kernels(operation: Any) -> bool:
+    """Whether an operation has kernels, its own or those of layers inside it."""
+    parts = getattr(operation, "_flatten_layers", list)()
+    return any(own_kernels(part).layouts for part in parts)
+
+
+def own_variables(layer: Any) -> list[Any]:
+    """The variables of a layer, without those of layers inside it."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def is_keras(operation: Any) -> bool:
+    """Whether an operation is one of Keras's, so that what it does is known."""
+    return type(operation).__module__.startswith("keras.")
+
+
+def described(operation: Any) -> str:
+    """An operation's name and kind, for messages."""
+    return f"{operation.name!r} ({type(operation).__name__})"
