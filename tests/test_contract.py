@@ -1459,6 +1459,15 @@ WATCHING = {
     callbacks.DeadReLULogger: SHARED
     | {"threshold": [0, 0.5, -0.1, math.nan, math.inf, "0.1", True, [0.1]]},
     callbacks.GradientNormLogger: SHARED | {"clipped": FLAG, "updates": FLAG},
+    callbacks.DormantUnitRecycler: {
+        "tau": [-0.1, 1.0, math.nan, math.inf, "0.1", None, True],
+        **{key: SHARED[key] for key in ("every", "layers")},
+        "start": [-1, 1.5, None, True, math.nan],
+        "stop": [-1, 0, 1.5, True, math.nan],
+        **{key: SHARED[key] for key in ("log_to", "verbose")},
+        "seed": [-1, 1.5, "0", True],
+        "alerts": SHARED["alerts"],
+    },
 }
 
 

@@ -11,6 +11,7 @@ from oracles import (
     BACKEND,
     MODES,
     USUAL,
+    backpropagated,
     gradient_norms,
     needs_steps_per_execution,
     replay,
@@ -764,3 +765,256 @@ def test_two_optimizers_in_a_custom_train_step(mode):
     assert list(history["variables"]) == names
     np.testing.assert_allclose(norms, [*fooled[:4], *judged[4:]], 1e-5)
     assert history["global_norm"][1] != history["global_norm"][0]
+
+
+class Snapshots(keras.callbacks.Callback):
+    """Keeps the trained weights before and after every step."""
+
+    def on_train_begin(self, logs=None):
+        self.before, self.after = [], []
+
+    def trained(self):
+        weights_of(self.model)  # brought back, so that the variables have theirs
+        return [np.array(v, "float64") for v in self.model.trainable_variables]
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.before.append(self.trained())
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.after.append(self.trained())
+
+
+def rectified():
+    return keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5, "relu"), layers.Dense(2)]
+    )
+
+
+def snapshot(model, logger, epochs=2):
+    """The weights of every step of a fit with a logger."""
+    snapshots = Snapshots()
+    observe(
+        model,
+        inputs(),
+        targets(),
+        epochs=epochs,
+        logger=logger,
+        callbacks=[logger, snapshots],
+    )
+    return snapshots
+
+
+def norms_of(tensors):
+    return np.array([[np.linalg.norm(each) for each in row] for row in tensors])
+
+
+def by_value(gradients):
+    return [np.clip(gradient, -0.05, 0.05) for gradient in gradients]
+
+
+def by_norm(gradients):
+    return [g * min(1, 0.5 / np.linalg.norm(g)) for g in gradients]
+
+
+def by_global_norm(gradients):
+    whole = np.linalg.norm(np.concatenate([g.ravel() for g in gradients]))
+    return [g * min(1, 0.5 / whole) for g in gradients]
+
+
+CLIPPINGS = {
+    "clipvalue": (0.05, by_value),
+    "clipnorm": (0.5, by_norm),
+    "global_clipnorm": (0.5, by_global_norm),
+}
+# How the loss may be scaled, which clipping must not see.
+SCALINGS = {
+    "as it is": optimizers.SGD,
+    "loss scale factor": lambda *args, **kwargs: optimizers.SGD(
+        *args, loss_scale_factor=1024.0, **kwargs
+    ),
+    "scaled": lambda *args, **kwargs: optimizers.LossScaleOptimizer(
+        optimizers.SGD(*args, **kwargs), 1024.0
+    ),
+}
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("name", CLIPPINGS)
+def test_clipped_norms_are_those_of_clipping_by_hand(name, scaling):
+    limit, clip = CLIPPINGS[name]
+    model = rectified()
+    model.compile(SCALINGS[scaling](0.1, **{name: limit}), "mse", **MODES[USUAL])
+    logger = GradientNormLogger(1, alerts=False, clipped=True)
+    steps = snapshot(model, logger).before
+    data = batches(inputs(), targets(), epochs=2)
+    raw = [
+        backpropagated(weights, *batch)
+        for weights, batch in zip(steps, data, strict=True)
+    ]
+    clipped = norms_of(map(clip, raw))
+    assert np.any(clipped < 0.9 * norms_of(raw))
+    assert np.any(clipped / limit != np.round(clipped / limit))
+    history = logger.history
+    check(history, norms_of(raw))
+    check(the_clipped(history), clipped)
+
+
+def the_clipped(history):
+    keys = ("variables", "layers", "global_norm")
+    return {key: history[f"clipped_{key}"] for key in keys}
+
+
+def test_clipped_norms_without_clipping_are_those_of_the_gradients():
+    logger = GradientNormLogger(1, alerts=False, clipped=True)
+    history = observe(compiled(), inputs(), targets(), logger=logger).history
+    np.testing.assert_array_equal(
+        history["clipped_global_norm"], history["global_norm"]
+    )
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_clipped_norms_are_nan_while_gradients_accumulate(scaled):
+    optimizer = optimizers.SGD(0.1, clipnorm=0.5, gradient_accumulation_steps=2)
+    if scaled:
+        optimizer = optimizers.LossScaleOptimizer(optimizer, 1024.0)
+    logger = GradientNormLogger(1, alerts=False, clipped=True)
+    model = compiled(dense, optimizer)
+    history = observe(model, inputs(), targets(), logger=logger).history
+    assert np.isnan(history["clipped_global_norm"]).all()
+    assert np.isnan(list(history["clipped_variables"].values())).all()
+    assert np.all(history["global_norm"] > 0)
+    assert np.isnan(model.history.history["clipped_grad_norm"]).all()
+
+
+def ratios(steps):
+    """‖Δw‖/‖w‖ by step and layer, and by step of the whole, from snapshots."""
+    weight = norms_of(steps.before)
+    change = norms_of(
+        [
+            [after - before for before, after in zip(*pair, strict=True)]
+            for pair in zip(steps.before, steps.after, strict=True)
+        ]
+    )
+    pairs = [slice(i, i + 2) for i in range(0, weight.shape[1], 2)]
+    return [
+        np.array([joined(change.T[own]) / joined(weight.T[own]) for own in pairs]),
+        joined(change.T) / joined(weight.T),
+    ]
+
+
+def mixed(policy="mixed_float16"):
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(5, "relu", dtype=policy),
+            layers.Dense(2, dtype=policy),
+        ]
+    )
+
+
+def scaled_adam():
+    return optimizers.LossScaleOptimizer(optimizers.Adam(0.01), 1024.0)
+
+
+UPDATES = {
+    "SGD": (rectified, lambda: optimizers.SGD(0.1)),
+    "Adam": (rectified, lambda: optimizers.Adam(0.01)),
+    "weight decay": (rectified, lambda: optimizers.AdamW(0.01, weight_decay=0.1)),
+    "accumulation": (
+        rectified,
+        lambda: optimizers.Adam(0.01, gradient_accumulation_steps=2),
+    ),
+    "frozen layer": (frozen, lambda: optimizers.Adam(0.01)),
+    "mixed precision": (mixed, scaled_adam),
+    "float16": (lambda: mixed("float16"), lambda: optimizers.SGD(0.1)),
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_update_ratios_are_those_of_snapshots(name):
+    build, optimizer = UPDATES[name]
+    model = build()
+    model.compile(optimizer(), "mse", **MODES[USUAL])
+    logger = GradientNormLogger(1, alerts=False, updates=True)
+    by_layer, whole = ratios(snapshot(model, logger))
+    history = logger.history
+    np.testing.assert_allclose(history["update_ratio"], whole, 1e-5)
+    found = list(history["update_ratios"].values())
+    np.testing.assert_allclose(found, by_layer, 1e-5)
+    assert list(history["update_ratios"]) == list(history["layers"])
+    is_still = np.arange(len(whole)) % 2 == 0 if name == "accumulation" else False
+    np.testing.assert_array_equal(whole == 0, np.broadcast_to(is_still, whole.shape))
+
+
+def test_a_step_that_a_loss_scale_leaves_out_changes_nothing():
+    model = mixed()
+    optimizer = optimizers.LossScaleOptimizer(optimizers.SGD(0.1), 1024.0)
+    model.compile(optimizer, "mse", **MODES[USUAL])
+    x = inputs()
+    x[BATCH] = 6e4  # beyond float16 in the first layer
+    logger = GradientNormLogger(1, alerts=False, clipped=True, updates=True)
+    history = observe(model, x, targets(), logger=logger).history
+    assert np.isfinite(history["global_norm"]).tolist() == [True, False, True]
+    assert np.isfinite(history["clipped_global_norm"]).tolist() == [True, False, True]
+    assert (history["update_ratio"] == 0).tolist() == [False, True, False]
+
+
+def test_update_ratios_of_weights_that_are_0_are_nan():
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(2, kernel_initializer="zeros")]
+    )
+    model.compile(optimizers.SGD(0.1), "mse", run_eagerly=True)
+    logger = GradientNormLogger(1, alerts=False, updates=True)
+    ratio = observe(model, inputs(), targets(), logger=logger).history["update_ratio"]
+    assert np.isnan(ratio).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [*(("Adam", mode) for mode in MODES), ("mixed precision", USUAL)],
+)
+def test_clipped_and_updates_leave_training_as_it_is(name, mode):
+    build, optimizer = UPDATES[name]
+    models = twins(build)
+    logger = GradientNormLogger(1, alerts=False, clipped=True, updates=True)
+    for model, callbacks in zip(models, ([], [logger]), strict=True):
+        model.compile(optimizer(), "mse", **MODES[mode])
+        observe(model, inputs(), targets(), epochs=6, callbacks=callbacks)
+    assert len(logger.history["step"]) == 18
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        if mode in ("graph", "eager"):
+            np.testing.assert_array_equal(one, other)
+        else:
+            np.testing.assert_allclose(one, other, 1e-5, 1e-6)
+
+
+def test_clipped_and_updates_reach_the_logs():
+    calls = []
+    logger = GradientNormLogger(
+        1,
+        log_to=lambda *call: calls.append(call),
+        alerts=False,
+        clipped=True,
+        updates=True,
+    )
+    model = compiled()
+    history = observe(model, inputs(), targets(), logger=logger).history
+    kinds = {"grad_norm": "", "clipped_grad_norm": "clipped_"}
+    for row, (metrics, _) in enumerate(calls):
+        expected = {"update_ratio": history["update_ratio"][row]}
+        for path, each in history["update_ratios"].items():
+            expected[f"update_ratio/{path}"] = each[row]
+        for name, prefix in kinds.items():
+            expected[name] = history[f"{prefix}global_norm"][row]
+            for path, each in history[f"{prefix}layers"].items():
+                expected[f"{name}/{path}"] = each[row]
+        assert metrics == pytest.approx(expected)
+    for name in ("clipped_grad_norm", "update_ratio"):
+        mean = np.mean([metrics[name] for metrics, _ in calls])
+        assert model.history.history[name] == pytest.approx([mean], rel=1e-6)
+
+
+@pytest.mark.parametrize("argument", ["clipped", "updates"])
+def test_flags_out_of_range(argument):
+    with pytest.raises(ValueError, match=rf"`{argument}`.*{argument}='?yes"):
+        GradientNormLogger(**{argument: "yes"})

@@ -748,25 +748,25 @@ def test_two_models_observed_at_once():
 
 
 @pytest.mark.tensorflow
-def test_several_replicas_are_refused():
-    """In a process of its own: the devices must be split before TensorFlow starts."""
-    code = """
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-two = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpu, two)
-import keras
-from keras_initlab.callbacks import GradientNormLogger
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-model.fit(tf.ones((4, 2)), tf.ones((4, 1)), verbose=0, callbacks=[GradientNormLogger()])
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+def test_several_replicas_of_an_unknown_strategy_are_refused():
+    """What MirroredStrategy gives, test_modes.py compares."""
+
+    class OtherStrategy:
+        num_replicas_in_sync = 4
+
+    model = compiled()
+    model._distribute_strategy = OtherStrategy()
+    model.train_function = function = object()
+    logger = GradientNormLogger()
+    logger.set_model(model)
+    with pytest.raises(RuntimeError) as caught:
+        logger.on_train_begin()
+    assert str(caught.value) == (
+        "Training on several replicas is observed under `MirroredStrategy`. Received: "
+        f"model={model.name!r} under `OtherStrategy`. Leave the callbacks out, or "
+        "train on one device."
     )
-    assert "RuntimeError: Training is observed on one replica" in result.stderr
-    assert "2 replicas" in result.stderr
+    assert model.train_function is function
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="Flax NNX belongs to JAX")

@@ -888,7 +888,7 @@ def test_what_cannot_be_let_go_is_skipped(name):
 
 def test_each_layer_with_a_kernel_is_recycled_or_has_a_reason():
     given = keras.Input((5,), dtype="int32")
-    x = layers.Embedding(9, UNITS)(given)
+    x = layers.Embedding(9, UNITS, name="tokens")(given)
     x = layers.LSTM(UNITS, return_sequences=True)(x)
     x = layers.Dense(UNITS, "relu", name="units")(x)
     x = layers.Dense(UNITS, name="linear")(x)
@@ -904,7 +904,7 @@ def test_each_layer_with_a_kernel_is_recycled_or_has_a_reason():
         model.fit(*data, verbose=0, callbacks=[recycler], epochs=2)
     (cell,) = (path for path in recycler.skipped if path.startswith("lstm"))
     assert recycler.skipped == {
-        "embedding": "is a Embedding, neither dense nor a convolution",
+        "tokens": "is a Embedding, neither dense nor a convolution",
         cell: "is a LSTMCell, neither dense nor a convolution",
         "linear": "has no activation",
         "added": f"goes into {add.name!r} (Add)",
