@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from keras_initlab.signal import Measured, Recipe, total
 from ._alerts import Alert
 from ._gradient_rules import NOT_FINITE, Observation, Rules
 from ._log import Log
-from ._observing import ObservingCallback, select, visible_operations
+from ._observing import ObservingCallback, can_break, select, visible_operations
 from ._schedule import Schedule
 
 
@@ -106,6 +107,7 @@ class GradientNormLogger(ObservingCallback):
         self._rows: dict[str, list[np.ndarray]] = {}
         self._variables: list[str] = []
         self._owner: dict[str, list[int]] = {}
+        self._kernels: set[str] = set()
         self._named: list[int] = []
         self._paths: dict[int, str] = {}
         self._epoch_start = 0
@@ -116,7 +118,9 @@ class GradientNormLogger(ObservingCallback):
         """Asks for the gradients, and for what tells where a number stops being one."""
         if model.built:  # else the first step builds it
             self._name(model, model.trainable_variables)
-        seen = visible_operations(model)
+        seen = [
+            (path, one) for path, one in visible_operations(model) if can_break(one)
+        ]
         self._paths = {id(operation): path for path, operation in seen}
         return Recipe(
             gradients=True,
@@ -140,6 +144,11 @@ class GradientNormLogger(ObservingCallback):
         self._variables = paths
         self._named = [id(variable) for variable in variables]
         self._owner = {path: found[path][1] for path in chosen}
+        self._kernels = {
+            path
+            for path, own in self._owner.items()
+            if any(len(variables[i].shape) > 1 for i in own)
+        }
 
     def begin_epoch(self, epoch: int) -> None:
         """Notes where the epoch's observations begin."""
@@ -183,11 +192,7 @@ class GradientNormLogger(ObservingCallback):
                 for reduction, figure in measured.figures.items()
                 if reduction.name == "total"
             },
-            kernels={
-                path
-                for path, own in reached.items()
-                if any(len(measured.variables[i].shape) > 1 for i in own)
-            },
+            kernels=self._kernels,
             ratios={
                 path: row[f"update_ratio/{path}"]
                 for path in self._owner
@@ -227,9 +232,9 @@ class GradientNormLogger(ObservingCallback):
             norms = self._array(self._rows, kind)
             found |= {
                 f"{prefix}global_norm": _joined(norms),
-                f"{prefix}layers": {
-                    path: _joined(norms, own) for path, own in self._owner.items()
-                },
+                f"{prefix}layers": dict(
+                    zip(self._owner, self._of_layers(norms).T, strict=True)
+                ),
                 f"{prefix}variables": dict(zip(self._variables, norms.T, strict=True)),
             }
         if self.updates:
@@ -250,27 +255,34 @@ class GradientNormLogger(ObservingCallback):
     def _columns_of(self, rows: Rows) -> dict[str, np.ndarray]:
         """What is logged of some observations, each an array over them."""
         gradients = self._array(rows, "gradient_norms")
-        columns = self._by_layer("grad_norm", lambda own: _joined(gradients, own))
+        columns = self._named_by_layer("grad_norm", *self._joint(gradients))
         if self.clipped:
             clipped = self._array(rows, "clipped_norms")
-            columns |= self._by_layer(
-                "clipped_grad_norm", lambda own: _joined(clipped, own)
-            )
+            columns |= self._named_by_layer("clipped_grad_norm", *self._joint(clipped))
         if self.updates:
-            change, weight = (
-                self._array(rows, kind) for kind in ("update_norms", "weight_norms")
-            )
-            columns |= self._by_layer(
-                "update_ratio",
-                lambda own: _divided(_joined(change, own), _joined(weight, own)),
-            )
+            kinds = ("update_norms", "weight_norms")
+            joint = [self._joint(self._array(rows, kind)) for kind in kinds]
+            ratios = map(_divided, *joint)
+            columns |= self._named_by_layer("update_ratio", *ratios)
         return columns
 
-    def _by_layer(
-        self, name: str, figure: Callable[[Any], np.ndarray]
+    def _named_by_layer(
+        self, name: str, whole: np.ndarray, layers: np.ndarray
     ) -> dict[str, np.ndarray]:
-        whole = {name: figure(slice(None))}
-        return whole | {f"{name}/{p}": figure(own) for p, own in self._owner.items()}
+        each = zip(self._owner, layers.T, strict=True)
+        return {name: whole, **{f"{name}/{path}": column for path, column in each}}
+
+    def _joint(self, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The global norm `(rows,)`, and that of every layer `(rows, layers)`."""
+        return _joined(norms), self._of_layers(norms)
+
+    def _of_layers(self, norms: np.ndarray) -> np.ndarray:
+        owned = list(self._owner.values())
+        if not owned:
+            return np.zeros((len(norms), 0))
+        starts = np.cumsum([0, *map(len, owned[:-1])])
+        squares = np.square(norms[:, list(itertools.chain(*owned))])
+        return np.sqrt(np.add.reduceat(squares, starts, axis=1))
 
     def _array(self, rows: Rows, kind: str) -> np.ndarray:
         each = np.array(rows.get(kind, []), dtype="float64")
@@ -298,13 +310,12 @@ def _owners(model: Any, variables: Sequence[Any]) -> dict[str, tuple[Any, list[i
     return found
 
 
-def _joined(norms: Any, indices: Any = slice(None)) -> np.ndarray:
-    """The norm over several variables, from the norm of each, last axis.
+def _joined(norms: np.ndarray) -> np.ndarray:
+    """The norm over all variables, from the norm of each, last axis.
 
-    In float64, so that the squares of float32 norms cannot overflow.
+    They are float64, so that the squares of float32 norms cannot overflow.
     """
-    chosen = np.asarray(norms)[..., indices]
-    return np.sqrt(np.sum(np.square(chosen, dtype="float64"), axis=-1))
+    return np.sqrt(np.sum(np.square(norms), axis=-1))
 
 
 def _divided(change: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
@@ -66,7 +68,7 @@ class Rules:
         self._is_broken = broken is not None
         if broken is not None and not was_broken:
             yield broken  # the steps after it show what came of it
-        if not all(np.isfinite(norm) for norm in seen.norms.values()):
+        if not all(map(math.isfinite, seen.norms.values())):
             return
         yield from _by_depth(seen)
         yield from self._no_gradient(seen)
@@ -101,9 +103,9 @@ class Rules:
         past = self._past[-50:]
         is_new = norm > self._largest and len(past) >= _STEPS_TO_KNOW
         self._largest = max(norm, self._largest)
-        if is_new and norm > LEAP_IN_TIME * np.median(past) > 0:
+        if is_new and norm > LEAP_IN_TIME * statistics.median(past) > 0:
             worst = max(seen.norms, key=seen.norms.__getitem__)
-            usual = float(np.median(past))
+            usual = statistics.median(past)
             yield Alert(
                 "gradient leaps",
                 worst,
@@ -139,8 +141,9 @@ def _not_finite(seen: Observation) -> Alert | None:
 
     An infinite output alone is none: attention masks are made of −∞.
     """
-    is_trained = all(np.isfinite(norm) for norm in seen.norms.values())
-    for path, total in seen.totals.items():
+    is_trained = all(map(math.isfinite, seen.norms.values()))
+    sums = np.array(list(seen.totals.values()))
+    for path, total in () if np.all(np.isfinite(sums)) else seen.totals.items():
         if np.any(np.isnan(total)) or (np.any(np.isinf(total)) and not is_trained):
             return Alert(
                 NOT_FINITE,
@@ -181,14 +184,16 @@ def _by_depth(seen: Observation) -> Iterator[Alert]:
         return
     order, values = list(norms), np.array(list(norms.values()))
     third = len(values) // 3
-    first, others = values[:third], values[-third:]
-    span = float(np.median(first) / np.median(others))
+    first, others = values[:third].tolist(), values[-third:].tolist()
+    span = statistics.median(first) / statistics.median(others)
     low, high = (first, others) if span < 1 else (others, first)
-    is_apart = np.min(high) > LEAP_APART * np.max(low)
+    is_apart = min(high) > LEAP_APART * max(low)
     leaps = values[:-1] / values[1:]
-    leaps[[not _is_step(values, i) for i in range(len(leaps))]] = 0.0
-    last = int(np.argmax(leaps))
-    if leaps[last] > LEAP_BY_LAYER:
+    found = [
+        i for i in np.flatnonzero(leaps > LEAP_BY_LAYER) if _is_step(values, int(i))
+    ]
+    if found:
+        last = int(max(found, key=lambda i: leaps[i]))
         yield Alert(
             "exploding gradients",
             order[last],
@@ -220,5 +225,5 @@ def _is_step(values: np.ndarray, last: int) -> bool:
     stem and a head have large norms, and what lies between them small ones.
     """
     before, after = values[: last + 1], values[last + 1 :]
-    apart = float(np.median(before)) / float(np.median(after))
+    apart = statistics.median(before) / statistics.median(after)
     return apart > LEAP_BY_LAYER and np.min(before) > LEAP_APART * np.max(after)

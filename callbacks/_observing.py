@@ -11,7 +11,7 @@ from rich.console import Console
 
 import keras_initlab.plots as plots
 from keras_initlab._errors import check_choice, message
-from keras_initlab.inspection import operation_paths
+from keras_initlab.inspection import activation_of, operation_paths
 from keras_initlab.signal import Measured, Recipe, TrainingObserver
 
 from ._alerts import Alert, Alerts
@@ -183,6 +183,26 @@ def visible_operations(model: Any) -> list[tuple[str, Any]]:
         if id(operation) not in looped
         and not isinstance(operation, (keras.Model, keras.layers.InputLayer))
     ]
+
+
+def can_break(operation: Any) -> bool:
+    """Whether finite numbers may go in and others come out.
+
+    Not of what Keras's own layers without weights or activation do: they move numbers,
+    add, average or drop them.
+    """
+    if not isinstance(operation, keras.layers.Layer):
+        return type(operation).__name__ not in _MOVING
+    is_own = type(operation).__module__.startswith("keras.src.layers")
+    is_lambda = isinstance(operation, keras.layers.Lambda)
+    has_weights = bool(
+        operation._trainable_variables or operation._non_trainable_variables
+    )
+    has_activation = activation_of(operation) is not None
+    return not is_own or is_lambda or has_weights or has_activation
+
+
+_MOVING = {"Add", "Concatenate", "GetItem", "Reshape", "Subtract", "Transpose"}
 
 
 def select(

@@ -25,8 +25,8 @@ class Capture:
     def __init__(self, model: Any, recipe: Recipe):
         self.model = model
         self.recipe = recipe
-        self.norms: dict[int, Any] = {}
-        self.clipped: dict[int, Any] = {}
+        self.norms = Norms()
+        self.clipped = Norms()
         self.figures: dict[Reduction, Any] = {}
         self.unseen: set[Reduction] = set()
         self._is_noted = False  # by `stateless_apply`, which calls `apply`
@@ -39,9 +39,9 @@ class Capture:
         """The L2 norm of a tensor in float32."""
         raise NotImplementedError
 
-    def norms_of(self, tensors: list[Any]) -> list[Any]:
-        """The norm of each; a backend that is faster on many at once overrides this."""
-        return [self.norm(tensor) for tensor in tensors]
+    def norms_of(self, tensors: list[Any]) -> Any:
+        """The norms of some, `(n,)`; overridden where many at once are faster."""
+        return ops.stack([self.norm(tensor) for tensor in tensors])
 
     def is_readable(self, value: Any) -> bool:
         """Whether a value may leave the step: not one from inside a loop or branch."""
@@ -98,33 +98,45 @@ class Capture:
             if one not in self.unseen
         }
         traced.variables, traced.reductions = variables, tuple(figures)
-        traced.reached = tuple(id(variable) in self.norms for variable in variables)
+        groups = _by_shape(figures)
+        traced.groups = tuple(groups)
+        traced.reached = tuple(variable in self.norms for variable in variables)
         found: dict[str, Any] = {
-            FIGURES: {f"{i:06d}": figure for i, figure in enumerate(figures.values())}
+            FIGURES: {
+                str(i): ops.stack([figures[one] for one in group])
+                for i, group in enumerate(groups)
+            }
         }
         if self.recipe.gradients:
-            found["gradient_norms"] = _in_order(variables, self.norms)
+            found["gradient_norms"] = self.norms.of(variables)
         if self.recipe.clipped:
-            found["clipped_norms"] = _in_order(variables, self.clipped)
+            found["clipped_norms"] = self.clipped.of(variables)
         if self.recipe.updates:
             before, changes = self._updates(variables, weights)
-            found["weight_norms"] = _in_order(variables, before)
-            found["update_norms"] = _in_order(variables, changes)
+            found["weight_norms"] = before.of(variables)
+            found["update_norms"] = changes.of(variables)
         return found
 
     def _updates(
         self, variables: Sequence[Any], weights: Sequence[Any]
-    ) -> tuple[dict[int, Any], dict[int, Any]]:
+    ) -> tuple[Norms, Norms]:
         """Norms of the weights before the step and of what it changed."""
-        before: dict[int, Any] = {}
-        changes: dict[int, Any] = {}
+        before, changes = Norms(), Norms()
         if len(weights) == len(variables):
-            for variable, after in zip(variables, weights, strict=True):
-                start = self._before.get(id(variable))
-                if start is not None:  # else the step itself built the model
-                    start, after = (ops.cast(v, "float32") for v in (start, after))
-                    before[id(variable)] = self.norm(start)
-                    changes[id(variable)] = self.norm(ops.subtract(after, start))
+            pairs = [
+                (variable, self._before[id(variable)], after)
+                for variable, after in zip(variables, weights, strict=True)
+                if id(variable) in self._before  # else the step itself built the model
+            ]
+            known = [variable for variable, _, _ in pairs]
+            starts = [ops.cast(start, "float32") for _, start, _ in pairs]
+            moves = [
+                ops.subtract(ops.cast(after, "float32"), start)
+                for (_, _, after), start in zip(pairs, starts, strict=True)
+            ]
+            if pairs:
+                before.add(known, self.norms_of(starts))
+                changes.add(known, self.norms_of(moves))
         return before, changes
 
     def join(self, reduction: Reduction, figure: Any) -> None:
@@ -193,16 +205,15 @@ class Capture:
         if self.recipe.clipped:
             self._keep_clipped(pairs, scale, optimizer)
 
-    def _keep(
-        self, norms: dict[int, Any], pairs: Sequence[tuple[Any, Any]], scale: Any
-    ) -> None:
+    def _keep(self, norms: Norms, pairs: Sequence[tuple[Any, Any]], scale: Any) -> None:
         """Adds the norms of gradients, 0 for those that are None."""
-        zero = ops.zeros((), dtype="float32")
-        norms.update({id(variable): zero for variable, _ in pairs})
         given = [(variable, g) for variable, g in pairs if g is not None]
-        each = self.norms_of(self.total([gradient for _, gradient in given]))
-        for (variable, _), norm in zip(given, each, strict=True):
-            norms[id(variable)] = norm / scale
+        lacking = [variable for variable, g in pairs if g is None]
+        if lacking:
+            norms.add(lacking, ops.zeros((len(lacking),), dtype="float32"))
+        if given:
+            each = self.norms_of(self.total([gradient for _, gradient in given]))
+            norms.add([variable for variable, _ in given], each / scale)
 
     def _keep_clipped(
         self, pairs: Sequence[tuple[Any, Any]], scale: Any, optimizer: Any
@@ -222,11 +233,43 @@ class Capture:
         self._keep(self.clipped, list(zip(variables, clipped, strict=True)), 1.0)
 
 
-def _in_order(variables: Sequence[Any], norms: dict[int, Any]) -> Any:
-    """The norms of the variables, NaN for what is missing."""
-    missing = ops.full((), float("nan"), dtype="float32")
-    each = [norms.get(id(variable), missing) for variable in variables]
-    return ops.stack(each) if each else ops.zeros((0,), dtype="float32")
+class Norms:
+    """The norms of variables, in vectors as they came."""
+
+    def __init__(self) -> None:
+        self._vectors: list[Any] = []
+        self._places: dict[int, tuple[int, int]] = {}
+
+    def __contains__(self, variable: Any) -> bool:
+        return id(variable) in self._places
+
+    def add(self, variables: Sequence[Any], norms: Any) -> None:
+        """Adds the norms `(n,)` of n variables."""
+        place = len(self._vectors)
+        self._vectors.append(norms)
+        self._places |= {id(one): (place, i) for i, one in enumerate(variables)}
+
+    def of(self, variables: Sequence[Any]) -> Any:
+        """The norms of the variables `(n,)`, NaN for what is missing."""
+        places = [self._places.get(id(variable)) for variable in variables]
+        # As they came, with no operation for each.
+        if self._vectors:
+            last, vector = len(self._vectors) - 1, self._vectors[-1]
+            if places == [(last, i) for i in range(vector.shape[0])]:
+                return vector
+        missing = ops.full((), float("nan"), dtype="float32")
+        each = [missing if at is None else self._vectors[at[0]][at[1]] for at in places]
+        return ops.stack(each) if each else ops.zeros((0,), dtype="float32")
+
+
+def _by_shape(figures: dict[Reduction, Any]) -> list[tuple[Reduction, ...]]:
+    """Groups of figures that one array can hold."""
+    groups: dict[Any, list[Reduction]] = {}
+    for one, figure in figures.items():
+        shape = tuple(figure.shape)
+        key = one if None in shape else (shape, str(figure.dtype))
+        groups.setdefault(key, []).append(one)
+    return [tuple(group) for group in groups.values()]
 
 
 def _once(operations: Iterable[Any]) -> list[Any]:

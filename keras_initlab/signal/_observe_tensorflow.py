@@ -110,19 +110,24 @@ class _Capture(Capture):
         return functools.reduce(reduction.join, [each[i] for i in range(count)])
 
     def norm(self, tensor: Any) -> Any:
-        dense = tf.cast(tf.convert_to_tensor(tensor), tf.float32)
-        norm = tf.sqrt(2 * tf.nn.l2_loss(dense))  # one fused pass
-        is_safe = (norm > 1e-12) & (
-            norm < 1e18
-        )  # nor do the squares under- or overflow
+        return self.norms_of([tensor])[0]
 
-        def scaled() -> Any:
-            largest = tf.reduce_max(tf.abs(dense))
-            is_usable = (largest > 0) & tf.math.is_finite(largest)
-            divisor = tf.where(is_usable, largest, 1.0)
-            return divisor * tf.sqrt(2 * tf.nn.l2_loss(dense / divisor))
+    def norms_of(self, tensors: list[Any]) -> Any:
+        dense = [tf.cast(tf.convert_to_tensor(one), tf.float32) for one in tensors]
+        norms = tf.sqrt(2 * tf.stack([tf.nn.l2_loss(one) for one in dense]))
+        # Nor do the squares under- or overflow.
+        is_safe = tf.reduce_all((norms > 1e-12) & (norms < 1e18))
+        return tf.cond(
+            is_safe, lambda: norms, lambda: tf.stack([_scaled(one) for one in dense])
+        )
 
-        return tf.cond(is_safe, lambda: norm, scaled)
+
+def _scaled(dense: Any) -> Any:
+    """The L2 norm of a tensor that is scaled first, so that all squares fit."""
+    largest = tf.reduce_max(tf.abs(dense))
+    is_usable = (largest > 0) & tf.math.is_finite(largest)
+    divisor = tf.where(is_usable, largest, 1.0)
+    return divisor * tf.sqrt(2 * tf.nn.l2_loss(dense / divisor))
 
 
 class _Recorders:

@@ -85,16 +85,16 @@ class _Capture(Capture):
         return norm.to(torch.float32)
 
     @torch.no_grad()
-    def norms_of(self, tensors: list[Any]) -> list[Any]:
+    def norms_of(self, tensors: list[Any]) -> Any:
         if any(tensor.device.type != "cpu" for tensor in tensors):
             return super().norms_of(tensors)
         # A CPU is several times faster in float32, and asking it for values is free.
         parts = [_by_rows(tensor) for tensor in tensors]
         foreach: Any = vars(torch)["_foreach_norm"]  # no public name
-        norms = list(foreach(parts, 2, torch.float32)) if parts else []
-        for i, norm in enumerate(norms):
-            if not 1e-12 < float(norm) < 1e18:  # squares may under- or overflow
-                norms[i] = self.norm(tensors[i])
+        norms = torch.stack(foreach(parts, 2, torch.float32))
+        is_safe = (norms > 1e-12) & (norms < 1e18)  # squares may under- or overflow
+        for i in torch.nonzero(~is_safe).flatten().tolist():
+            norms[i] = self.norm(tensors[i])
         return norms
 
     @torch.no_grad()

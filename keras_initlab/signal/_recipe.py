@@ -108,16 +108,19 @@ class Traced:
     variables: tuple[Any, ...] = ()
     reached: tuple[bool, ...] = ()
     reductions: tuple[Reduction, ...] = ()
+    groups: tuple[tuple[Reduction, ...], ...] = ()  # those of one array each
 
     def measured(
         self, arrays: Mapping[str, Any], copy: Callable[[Any], np.ndarray]
     ) -> Measured:
         """Returns what a run of the step measured, from the arrays that left it."""
         norms = {key: copy(array) for key, array in arrays.items() if key != FIGURES}
-        figures = {
-            self.reductions[int(index)]: copy(array)
-            for index, array in sorted(arrays[FIGURES].items())
+        rows = {
+            one: row
+            for index, array in arrays[FIGURES].items()
+            for one, row in zip(self.groups[int(index)], copy(array), strict=True)
         }
+        figures = {one: rows[one] for one in self.reductions}
         return Measured(self.variables, self.reached, **norms, figures=figures)
 
 
