@@ -442,7 +442,7 @@ def loggers(every, alerts):
     ]
 
 
-SLOW = {"deep", "transformer", "resnet"}  # to build, on every backend
+SLOW = {"deep", "transformer", "resnet", "convnext", "fixup"}  # to build
 
 
 @pytest.mark.parametrize("batch", [32, pytest.param(8, marks=pytest.mark.slow)])
