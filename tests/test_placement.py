@@ -760,6 +760,7 @@ def test_variables_of_an_abandoned_trace_disturb_nobody():
     )
 
 
+@pytest.mark.slow  # it builds nearly every layer
 def test_an_initializer_that_fails_in_a_trace_disturbs_no_layer_after_it():
     class Failing(keras.initializers.Initializer):
         def __call__(self, shape, dtype=None):

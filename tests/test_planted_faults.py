@@ -97,13 +97,15 @@ def named(logger, rule):
     return {(one.path, one.step) for one in logger.alerts if one.rule == rule}
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize(
+    "activation", ["tanh", pytest.param("relu", marks=pytest.mark.slow)]
+)
 def test_without_a_fault_no_alert(activation):
     _, lines = Deep(activation).train()
     assert lines == []
 
 
-@pytest.mark.parametrize("index", [0, 28])
+@pytest.mark.parametrize("index", [28, pytest.param(0, marks=pytest.mark.slow)])
 def test_an_exploding_layer(index):
     deep = Deep("relu")
     path = deep.set(index, kernel=1000.0)
@@ -113,7 +115,7 @@ def test_an_exploding_layer(index):
     assert any(path in line and "exploding signal" in line for line in lines)
 
 
-@pytest.mark.parametrize("index", [3, 24])
+@pytest.mark.parametrize("index", [24, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_layer_that_multiplies_the_gradient(index):
     deep = Deep(after=index, between=Multiplying())
     loggers, lines = deep.train(steps=2)
@@ -136,7 +138,7 @@ def test_a_dead_layer(mode):
 
 
 @pytest.mark.parametrize("mode", MODES_HERE)
-@pytest.mark.parametrize("index", [0, 17])
+@pytest.mark.parametrize("index", [17, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_weight_that_is_nan(index, mode):
     deep = Deep()
     kernel, bias = deep.hidden[index].get_weights()
@@ -150,7 +152,7 @@ def test_a_weight_that_is_nan(index, mode):
     assert sum(line.startswith(f"not finite, step 0: {path} ") for line in lines) == 2
 
 
-@pytest.mark.parametrize("step", [0, 2])
+@pytest.mark.parametrize("step", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_nan_that_arises_in_a_step_going_forward(step):
     deep = Deep(after=14, between=Root())
     switch = np.ones((BATCH * STEPS, 1), "float32")
@@ -163,7 +165,7 @@ def test_nan_that_arises_in_a_step_going_forward(step):
     assert found == {(deep.hidden[15].path, step)}
 
 
-@pytest.mark.parametrize("step", [0, 2])
+@pytest.mark.parametrize("step", [2, pytest.param(0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("index", [20])
 def test_nan_that_arises_in_a_step_going_backward(index, step):
     deep = Deep(after=index, between=Root())

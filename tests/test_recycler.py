@@ -358,7 +358,15 @@ OPTIMIZERS = {
 }
 
 
-RARE = ("AMSGrad", "Ftrl", "RMSprop", "schedule-free")
+RARE = (
+    "AMSGrad",
+    "Adagrad",
+    "Ftrl",
+    "Muon",
+    "RMSprop",
+    "accumulated",
+    "schedule-free",
+)
 
 
 def slow(names, table):
