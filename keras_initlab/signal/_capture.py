@@ -51,6 +51,13 @@ class Capture:
         """The gradients of the whole batch, from those of this replica's part."""
         return gradients
 
+    def after(self, norms: list[Any], gradients: list[Any]) -> list[Any]:
+        """The gradients for the optimizer, which may wait until their norms are known.
+
+        Overridden where a gradient that two are using is dearer than one after another.
+        """
+        return gradients
+
     def whole(self, reduction: Reduction, figure: Any) -> Any:
         """The figure of the whole batch, from that of this replica's part."""
         return figure
@@ -165,7 +172,7 @@ class Capture:
             if trainable_variables is not None:
                 trainable_variables = list(trainable_variables)
             if not self._is_noted:
-                self._note(grads, trainable_variables, optimizer)
+                grads = self._note(grads, trainable_variables, optimizer)
             return apply(grads, trainable_variables)
 
         return observed_apply
@@ -180,7 +187,7 @@ class Capture:
             grads = list(grads)
             mapping = list(zip(optimizer.variables, optimizer_variables, strict=False))
             with keras.StatelessScope(state_mapping=mapping):
-                self._note(grads, None, optimizer)
+                grads = self._note(grads, None, optimizer)
             self._is_noted = True
             try:
                 return apply(optimizer_variables, grads, trainable_variables)
@@ -189,10 +196,11 @@ class Capture:
 
         return observed_apply
 
-    def _note(self, grads: list[Any], variables: Any, optimizer: Any) -> None:
+    def _note(self, grads: list[Any], variables: Any, optimizer: Any) -> list[Any]:
+        """Takes the norms of gradients, and returns these for the optimizer."""
         known = variables or getattr(optimizer, "_trainable_variables", [])
         if len(known) != len(grads):
-            return  # the optimizer is about to say so
+            return grads  # the optimizer is about to say so
         # What a loss scale of any kind makes of 1, to take it out again.
         scale = ops.cast(optimizer.scale_loss(ops.ones(())), "float32")
         pairs = [
@@ -200,13 +208,17 @@ class Capture:
             for variable, gradient in zip(known, grads, strict=True)
             if gradient is None or self.is_readable(gradient)
         ]
+        taken = []
         if self.recipe.gradients:
-            self._keep(self.norms, pairs, scale)
+            taken += self._keep(self.norms, pairs, scale)
         if self.recipe.clipped:
-            self._keep_clipped(pairs, scale, optimizer)
+            taken += self._keep_clipped(pairs, scale, optimizer)
+        return self.after(taken, grads)
 
-    def _keep(self, norms: Norms, pairs: Sequence[tuple[Any, Any]], scale: Any) -> None:
-        """Adds the norms of gradients, 0 for those that are None."""
+    def _keep(
+        self, norms: Norms, pairs: Sequence[tuple[Any, Any]], scale: Any
+    ) -> list[Any]:
+        """Adds the norms of gradients, 0 for those that are None; returns the former."""
         given = [(variable, g) for variable, g in pairs if g is not None]
         lacking = [variable for variable, g in pairs if g is None]
         if lacking:
@@ -214,14 +226,16 @@ class Capture:
         if given:
             each = self.norms_of(self.total([gradient for _, gradient in given]))
             norms.add([variable for variable, _ in given], each / scale)
+            return [each]
+        return []
 
     def _keep_clipped(
         self, pairs: Sequence[tuple[Any, Any]], scale: Any, optimizer: Any
-    ) -> None:
+    ) -> list[Any]:
         """Adds the norms after the clipping of the optimizer that applies them."""
         inner = getattr(optimizer, "inner_optimizer", optimizer)
         if inner.gradient_accumulation_steps:
-            return  # it clips the mean of several steps
+            return []  # it clips the mean of several steps
         unscaled = [gradient for _, gradient in pairs]
         if optimizer.loss_scale_factor is not None or inner is not optimizer:
             unscaled = [
@@ -230,7 +244,7 @@ class Capture:
             ]
         clipped = inner._clip_gradients(unscaled)
         variables = [variable for variable, _ in pairs]
-        self._keep(self.clipped, list(zip(variables, clipped, strict=True)), 1.0)
+        return self._keep(self.clipped, list(zip(variables, clipped, strict=True)), 1.0)
 
 
 class Norms:

@@ -109,6 +109,16 @@ class _Capture(Capture):
         each = replica.all_gather(tf.expand_dims(figure, 0), axis=0)
         return functools.reduce(reduction.join, [each[i] for i in range(count)])
 
+    def after(self, norms: list[Any], gradients: list[Any]) -> list[Any]:
+        # The optimizer works in a gradient's own memory if nobody else is using it.
+        if self.graph is None or not norms:
+            return gradients
+        with tf.control_dependencies(norms):
+            return [
+                tf.identity(g) if g is not None and self.is_readable(g) else g
+                for g in gradients
+            ]
+
     def norm(self, tensor: Any) -> Any:
         return self.norms_of([tensor])[0]
 
@@ -175,7 +185,8 @@ class _Switch(Capture):
         if capture is not None:
             capture._on_return(call)
 
-    def _note(self, grads: list[Any], variables: Any, optimizer: Any) -> None:
+    def _note(self, grads: list[Any], variables: Any, optimizer: Any) -> list[Any]:
         capture = getattr(self.threads, "capture", None)
-        if capture is not None:
-            capture._note(grads, variables, optimizer)
+        if capture is None:
+            return grads
+        return capture._note(grads, variables, optimizer)
