@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from ._recipe import FIGURES, Recipe, Reduction, Traced
-from ._record import Call, recording, replaced
+from ._record import Call, all_replaced, recording
 
 KEY = "__keras_initlab__"
 
@@ -18,7 +18,7 @@ KEY = "__keras_initlab__"
 class Capture:
     """What one run of a train step measures.
 
-    A backend's capture says what a gradient's norm is, which values may leave the
+    A backend's capture says what the norms of gradients are, which values may leave the
     step, and where in it the layers' outputs can be recorded.
     """
 
@@ -35,13 +35,9 @@ class Capture:
         for one in recipe.reductions:
             self._reductions.setdefault(id(one.operation), []).append(one)
 
-    def norm(self, tensor: Any) -> Any:
-        """The L2 norm of a tensor in float32."""
-        raise NotImplementedError
-
     def norms_of(self, tensors: list[Any]) -> Any:
-        """The norms of some, `(n,)`; overridden where many at once are faster."""
-        return ops.stack([self.norm(tensor) for tensor in tensors])
+        """The L2 norms of n tensors in float32, `(n,)`."""
+        raise NotImplementedError
 
     def is_readable(self, value: Any) -> bool:
         """Whether a value may leave the step: not one from inside a loop or branch."""
@@ -50,6 +46,14 @@ class Capture:
     def total(self, gradients: list[Any]) -> list[Any]:
         """The gradients of the whole batch, from those of this replica's part."""
         return gradients
+
+    def stack(self, figures: list[Any]) -> Any:
+        """Figures of one shape as one array."""
+        return ops.stack(figures)
+
+    def reduced(self, reduction: Reduction, value: Any, mask: Any) -> Any:
+        """The figure of one tensor."""
+        return reduction.reduce(value, mask)
 
     def after(self, norms: list[Any], gradients: list[Any]) -> list[Any]:
         """The gradients for the optimizer, which may wait until their norms are known.
@@ -77,11 +81,12 @@ class Capture:
     def gradients(self) -> Iterator[None]:
         """Records the gradients that reach an optimizer within the context."""
         observed = optimizers(self.model) if self.recipe.observes_gradients else ()
-        with contextlib.ExitStack() as stack:
-            for optimizer in observed:
-                for name in ("apply", "stateless_apply"):
-                    wrapper = getattr(self, f"_observed_{name}")(optimizer)
-                    stack.enter_context(replaced(optimizer, name, wrapper))
+        wrappers = [
+            (optimizer, name, getattr(self, f"_observed_{name}")(optimizer))
+            for optimizer in observed
+            for name in ("apply", "stateless_apply")
+        ]
+        with all_replaced(wrappers):
             yield
 
     def begin(self, weights: Sequence[Any]) -> None:
@@ -110,7 +115,7 @@ class Capture:
         traced.reached = tuple(variable in self.norms for variable in variables)
         found: dict[str, Any] = {
             FIGURES: {
-                str(i): ops.stack([figures[one] for one in group])
+                str(i): self.stack([figures[one] for one in group])
                 for i, group in enumerate(groups)
             }
         }
@@ -158,9 +163,10 @@ class Capture:
 
     def _on_return(self, call: Call) -> None:
         for reduction in self._reductions[id(call.operation)]:
-            value, mask = call.at(reduction.place)
+            value = call.at(reduction.place)
             if hasattr(value, "shape") and self.is_readable(value):
-                self.join(reduction, reduction.reduce(value, mask))
+                mask = call.mask_at(reduction.place) if reduction.is_masked else None
+                self.join(reduction, self.reduced(reduction, value, mask))
             else:
                 self.unseen.add(reduction)
 
@@ -218,7 +224,7 @@ class Capture:
     def _keep(
         self, norms: Norms, pairs: Sequence[tuple[Any, Any]], scale: Any
     ) -> list[Any]:
-        """Adds the norms of gradients, 0 for those that are None; returns the former."""
+        """Adds the norms of gradients, 0 where they are None; returns what it took."""
         given = [(variable, g) for variable, g in pairs if g is not None]
         lacking = [variable for variable, g in pairs if g is None]
         if lacking:
@@ -294,7 +300,7 @@ def optimizers(model: Any) -> list[Any]:
     """The model's optimizers, those of a custom train step included."""
     found = [model.optimizer] if model.optimizer is not None else []
     for value in vars(model).values():
-        is_new = all(value is not optimizer for optimizer in found)
-        if isinstance(value, keras.optimizers.Optimizer) and is_new:
+        is_one = isinstance(value, keras.optimizers.Optimizer)
+        if is_one and all(value is not optimizer for optimizer in found):
             found.append(value)
     return found

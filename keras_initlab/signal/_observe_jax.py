@@ -108,8 +108,21 @@ class _Capture(Capture):
     def is_readable(self, value: Any) -> bool:
         return _traces(value) <= self.traces
 
-    def norm(self, tensor: Any) -> Any:
-        return _norm(tensor)
+    def norms_of(self, tensors: list[Any]) -> Any:
+        return _norms(tensors)
+
+    def after(self, norms: list[Any], gradients: list[Any]) -> list[Any]:
+        # Else XLA keeps a gradient that it would have fused into the optimizer's work.
+        seen = [g is not None and self.is_readable(g) for g in gradients]
+        own = [g for g, is_seen in zip(gradients, seen, strict=True) if is_seen]
+        if not norms or not all(isinstance(one, Tracer) for one in own):
+            return gradients
+        _, own = jax.lax.optimization_barrier((norms, own))
+        rest = iter(own)
+        return [
+            next(rest) if is_seen else g
+            for g, is_seen in zip(gradients, seen, strict=True)
+        ]
 
     @contextlib.contextmanager
     def derivatives(self) -> Iterator[None]:
@@ -175,17 +188,21 @@ class _Capture(Capture):
 
 
 @jax.jit  # else an eager step would compile the branches anew
-def _norm(gradient: Any) -> Any:
-    dense = gradient.astype("float32")
-    norm = jnp.sqrt(jnp.sum(jnp.square(dense)))
-    is_safe = (norm > 1e-12) & (norm < 1e18)  # nor do the squares under- or overflow
+def _norms(tensors: list[Any]) -> Any:
+    dense = [one.astype("float32") for one in tensors]
+    norms = jnp.sqrt(jnp.stack([jnp.sum(jnp.square(one)) for one in dense]))
+    # Nor do the squares under- or overflow.
+    is_safe = jnp.all((norms > 1e-12) & (norms < 1e18))
+    return jax.lax.cond(
+        is_safe, lambda: norms, lambda: jnp.stack([_scaled_norm(one) for one in dense])
+    )
 
-    def scaled() -> Any:
-        largest = jnp.max(jnp.abs(dense), initial=0.0)
-        divisor = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
-        return divisor * jnp.sqrt(jnp.sum(jnp.square(dense / divisor)))
 
-    return jax.lax.cond(is_safe, lambda: norm, scaled)
+def _scaled_norm(dense: Any) -> Any:
+    """The L2 norm of a tensor that is scaled first, so that all squares fit."""
+    largest = jnp.max(jnp.abs(dense), initial=0.0)
+    divisor = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
+    return divisor * jnp.sqrt(jnp.sum(jnp.square(dense / divisor)))
 
 
 def _traces(tree: Any) -> set[int]:

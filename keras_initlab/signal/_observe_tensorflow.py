@@ -119,9 +119,6 @@ class _Capture(Capture):
                 for g in gradients
             ]
 
-    def norm(self, tensor: Any) -> Any:
-        return self.norms_of([tensor])[0]
-
     def norms_of(self, tensors: list[Any]) -> Any:
         dense = [tf.cast(tf.convert_to_tensor(one), tf.float32) for one in tensors]
         norms = tf.sqrt(2 * tf.stack([tf.nn.l2_loss(one) for one in dense]))

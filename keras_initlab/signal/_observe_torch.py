@@ -16,8 +16,8 @@ from torch._C._functorch import (  # pyright: ignore[reportMissingImports]
 )
 
 from ._capture import KEY, Capture
-from ._recipe import Measured, Recipe, Traced
-from ._record import Call, replaced
+from ._recipe import Measured, Recipe, Reduction, Traced
+from ._record import replaced
 
 
 def observing_step(
@@ -33,7 +33,9 @@ def observing_step(
         return {**logs, KEY: capture.finish(traced, weights())}
 
     def weights() -> list[Any]:
-        return [v.value.detach() for v in model.trainable_variables if recipe.updates]
+        if not recipe.updates:
+            return []
+        return [v.value.detach() for v in model.trainable_variables]
 
     traced = vars(step)["traced"] = Traced()
     return step
@@ -77,29 +79,26 @@ class _Capture(Capture):
         return not is_functorch_wrapped_tensor(value)
 
     @torch.no_grad()
-    def norm(self, tensor: Any) -> Any:
-        if tensor.device.type == "mps":  # has no float64
-            return _scaled_norm(tensor.to(torch.float32))
-        # In float64 no square under- or overflows.
-        norm = torch.linalg.vector_norm(tensor, dtype=torch.float64)
-        return norm.to(torch.float32)
-
-    @torch.no_grad()
     def norms_of(self, tensors: list[Any]) -> Any:
         if any(tensor.device.type != "cpu" for tensor in tensors):
-            return super().norms_of(tensors)
+            return torch.stack([_norm(tensor) for tensor in tensors])
         # A CPU is several times faster in float32, and asking it for values is free.
         parts = [_by_rows(tensor) for tensor in tensors]
         foreach: Any = vars(torch)["_foreach_norm"]  # no public name
         norms = torch.stack(foreach(parts, 2, torch.float32))
         is_safe = (norms > 1e-12) & (norms < 1e18)  # squares may under- or overflow
         for i in torch.nonzero(~is_safe).flatten().tolist():
-            norms[i] = self.norm(tensors[i])
+            norms[i] = _norm(tensors[i])
         return norms
 
-    @torch.no_grad()
-    def _on_return(self, call: Call) -> None:
-        super()._on_return(call)
+    def stack(self, figures: list[Any]) -> Any:
+        return torch.stack(figures)
+
+    def reduced(self, reduction: Reduction, value: Any, mask: Any) -> Any:
+        value = value.detach()
+        if reduction.name == "total" and value.is_floating_point():
+            return value.sum(dtype=torch.float32)  # quicker than through Keras
+        return super().reduced(reduction, value, mask)
 
     @torch.no_grad()
     def finish(self, traced: Traced, weights: Sequence[Any]) -> dict[str, Any]:
@@ -117,6 +116,15 @@ def _by_rows(tensor: Any) -> Any:
         return tensor
     # One float32 sum over millions of squares would lose digits.
     return torch.linalg.vector_norm(tensor, dim=-1, dtype=torch.float32)
+
+
+def _norm(tensor: Any) -> Any:
+    """The L2 norm of a tensor in float32."""
+    if tensor.device.type == "mps":  # has no float64
+        return _scaled_norm(tensor.to(torch.float32))
+    # In float64 no square under- or overflows.
+    norm = torch.linalg.vector_norm(tensor, dtype=torch.float64)
+    return norm.to(torch.float32)
 
 
 def _scaled_norm(dense: Any) -> Any:

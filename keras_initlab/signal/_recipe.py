@@ -26,6 +26,7 @@ class Reduction:
             a shared layer has.
         place: which tensor is reduced. The pre-activation of a layer without an
             `activation` of its own is its input.
+        is_masked: whether the mask is asked for; else `reduce` gets None.
     """
 
     operation: Any
@@ -33,6 +34,7 @@ class Reduction:
     reduce: Callable[[Any, Any], Any] = field(compare=False, repr=False)
     join: Callable[[Any, Any], Any] = field(compare=False, repr=False)
     place: Place = "output"
+    is_masked: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)

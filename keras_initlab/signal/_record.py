@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,17 +34,19 @@ class Call:
     preactivation: Any = None
     given_mask: Any = None
 
-    def at(self, place: Place) -> tuple[Any, Any]:
-        """The tensor at a place of the call, and its mask.
-
-        A mask is over the leading axes; None if all positions count.
-        """
+    def at(self, place: Place) -> Any:
+        """The tensor at a place of the call."""
         if place == "input":
-            value, mask = self.inputs, self._input_mask()
-        else:
-            value = self.output if place == "output" else self.preactivation
-            mask = self._output_mask()
-        return value, mask if _is_prefix(mask, value) else None
+            return self.inputs
+        return self.output if place == "output" else self.preactivation
+
+    def mask_at(self, place: Place) -> Any:
+        """The mask of the tensor at a place: over the leading axes.
+
+        None if all positions count.
+        """
+        mask = self._input_mask() if place == "input" else self._output_mask()
+        return mask if _is_prefix(mask, self.at(place)) else None
 
     def _input_mask(self) -> Any:
         return None if self.inputs is None else get_keras_mask(self.inputs)
@@ -79,21 +82,26 @@ def recording(
         on_return: receives the `Call`; what it returns is ignored.
         activated: those of the operations whose pre-activations are asked for.
     """
-    # A quantized layer runs `quantized_call` instead of `call`.
-    methods = ("call", "quantized_call")
-    with contextlib.ExitStack() as stack:
-        received: dict[int, Any] = {}  # by each operation's activation
-        for operation in activated:
-            if callable(getattr(operation, "activation", None)):
-                noting = _noting_activation(operation, received)
-                stack.enter_context(replaced(operation, "activation", noting))
-        for operation in operations:
-            for name in methods:
-                if hasattr(operation, name):
-                    method = getattr(operation, name)
-                    wrapper = _noting_call(operation, method, received, on_return)
-                    stack.enter_context(replaced(operation, name, wrapper))
+    received: dict[int, Any] = {}  # by each operation's activation
+    wrappers = [
+        (operation, "activation", _noting_activation(operation, received))
+        for operation in activated
+        if callable(getattr(operation, "activation", None))
+    ]
+    for operation in operations:
+        name = _method_of(operation)
+        method = getattr(operation, name)
+        noting = _noting_call(operation, method, received, on_return)
+        wrappers.append((operation, name, noting))
+    with all_replaced(wrappers):
         yield
+
+
+def _method_of(operation: Any) -> str:
+    """The name of the method that a call of the operation runs."""
+    policy = getattr(operation, "dtype_policy", None)
+    is_quantized = getattr(policy, "quantization_mode", None) is not None
+    return "quantized_call" if is_quantized else "call"
 
 
 def _noting_call(
@@ -136,20 +144,29 @@ def _is_prefix(mask: Any, output: Any) -> bool:
     )
 
 
-@contextlib.contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Sets an attribute of one instance for the length of the context.
+def replaced(owner: Any, name: str, value: Any) -> AbstractContextManager[None]:
+    """Sets an attribute of one instance for the length of the context."""
+    return all_replaced([(owner, name, value)])
 
-    It goes straight into the instance's `__dict__`: Keras's own `__setattr__` would
-    track it, or refuse it on a locked layer.
+
+@contextlib.contextmanager
+def all_replaced(values: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Sets attributes `(instance, name, value)` for the length of the context.
+
+    They go straight into each instance's `__dict__`: Keras's own `__setattr__` would
+    track them, or refuse them on a locked layer.
     """
-    attributes = vars(owner)
-    had, former = name in attributes, attributes.get(name)
-    attributes[name] = value
+    former = [(owner, name, vars(owner).get(name, _NONE)) for owner, name, _ in values]
     try:
+        for owner, name, value in values:
+            vars(owner)[name] = value
         yield
     finally:
-        if had:
-            attributes[name] = former
-        else:
-            attributes.pop(name, None)
+        for owner, name, value in reversed(former):
+            if value is _NONE:
+                vars(owner).pop(name, None)
+            else:
+                vars(owner)[name] = value
+
+
+_NONE = object()

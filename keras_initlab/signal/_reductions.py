@@ -104,7 +104,7 @@ def total(operation: Any) -> Reduction:
     Returns:
         A reduction to a float32 number; 0 for outputs of integers or truth values.
     """
-    return Reduction(operation, "total", _total, ops.add)
+    return Reduction(operation, "total", _total, ops.add, is_masked=False)
 
 
 def statistics(operation: Any, place: Place = "output") -> Reduction:

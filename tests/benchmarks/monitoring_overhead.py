@@ -1,23 +1,27 @@
-"""What watching a training run costs: observed epochs beside plain ones.
+"""What watching a training run costs: observed steps and epochs beside plain ones.
 
-Every case has a model of its own, which is trained on and on, an epoch (one `fit`) at a
-time: plain and observed epochs in pairs whose order alternates, so that a drift of the
-machine hits both alike, and the cases' pairs in turns. One case is a control: plain
-against plain. A ratio means something as far as the control is 1, so pairs are added
-until it is within 0.02 and no standard error exceeds 0.01 of its ratio, or until the
-time is spent. Beside the callbacks stand what people do today, in `rivals.py`.
+Every case has a model of its own, which is trained on and on. What is done at every
+step is timed by step: of each four, the first and last are plain, the second and third
+observed, and the ratio is of their sums, so that a drift of the machine hits both
+alike. What is done every tenth step or once an epoch is timed by epoch, each a `fit` of
+its own, plain and observed in pairs whose order alternates. The cases take turns.
 
-Where other programs take turns on the processors, the ratio of CPU times says more, if
-the backend is held to one thread: else threads that wait for each other count as busy.
+One case of each kind is a control: plain against plain. A ratio means something as far
+as the control is 1, so pairs are added until the controls are within 0.02 and no
+standard error exceeds 0.01 of its ratio, or until the time is spent. Beside the
+callbacks stand what people do today, in `rivals.py`.
 
-    KERAS_BACKEND=jax python tests/benchmarks/monitoring_overhead.py [--json FILE]
+    KERAS_BACKEND=jax taskset -c 0 python tests/benchmarks/monitoring_overhead.py
 
-`--quick` only shows that it works: small models, few steps, few pairs.
+`taskset` keeps it on one processor: with two, other programs and threads that wait for
+each other make the times uncertain. `--quick` only shows that it works: small models,
+few steps, few pairs.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import os
@@ -39,15 +43,16 @@ BATCH = 64
 FEWEST_PAIRS = 10
 
 CASES = {
-    "control": lambda x, y: [],
-    "both-10": lambda x, y: [GradientNormLogger(10), DeadReLULogger(10)],
-    "gradients-1": lambda x, y: [GradientNormLogger(1)],
-    "dead-1": lambda x, y: [DeadReLULogger(1)],
-    "both-1": lambda x, y: [GradientNormLogger(1), DeadReLULogger(1)],
-    "extra-pass-10": lambda x, y: [ExtraGradientPass(x, y, BATCH, 10)],
-    "extra-pass-1": lambda x, y: [ExtraGradientPass(x, y, BATCH, 1)],
-    "activation-pass": lambda x, y: [FullActivationPass(x, BATCH)],
+    "control": lambda x, y, every: [],
+    "gradients": lambda x, y, every: [GradientNormLogger(every)],
+    "dead": lambda x, y, every: [DeadReLULogger(every)],
+    "both": lambda x, y, every: [GradientNormLogger(every), DeadReLULogger(every)],
+    "extra-pass": lambda x, y, every: [ExtraGradientPass(x, y, BATCH, every)],
+    "activation-pass": lambda x, y, every: [FullActivationPass(x, BATCH)],
 }
+BY_STEP = ["control", "gradients", "dead", "both", "extra-pass"]
+BY_EPOCH = ["control", "both", "extra-pass", "activation-pass"]
+NAMES = [f"{name}-1" for name in BY_STEP] + [f"{name}-10" for name in BY_EPOCH]
 
 
 def mlp(width):
@@ -82,7 +87,7 @@ def transformer(width):
 
 
 MODELS = {"mlp": mlp, "cnn": cnn, "transformer": transformer}
-STEPS = {"mlp": 50, "cnn": 30, "transformer": 50}  # an epoch of about half a second
+STEPS = {"mlp": 52, "cnn": 32, "transformer": 52}  # an epoch of about half a second
 
 
 def compiled(build, width):
@@ -93,23 +98,23 @@ def compiled(build, width):
     return model
 
 
-class Case:
+class ByEpoch:
     """A model of its own, trained in plain and in observed epochs."""
 
     def __init__(self, model, data, callbacks):
-        self.model, self.data, self.callbacks = model, data, callbacks
+        self.model, self.data, self.callbacks = model, data, callbacks(10)
+        self.steps = len(data[0]) // BATCH
         self.times = []
         for _ in range(2):  # compile what is to be timed
             self.seconds(self.callbacks)
             self.seconds([])
 
     def seconds(self, callbacks):
-        options = {"shuffle": False, "verbose": 0, "callbacks": list(callbacks)}
-        start = time.perf_counter(), time.process_time()
-        self.model.fit(*self.data, BATCH, epochs=1, **options)
-        return time.perf_counter() - start[0], time.process_time() - start[1]
+        start = now()
+        fit(self.model, self.data, callbacks)
+        return (now() - start) / self.steps
 
-    def add_pair(self):
+    def add_pairs(self):
         kinds = [[], self.callbacks]
         order = (0, 1) if len(self.times) % 2 else (1, 0)
         times = {kind: self.seconds(kinds[kind]) for kind in order}
@@ -117,17 +122,56 @@ class Case:
 
     def result(self):
         """The median of the paired ratios, its error, and what it came from."""
-        (plain, observed), cpu = np.array(self.times).T
-        ratios = observed / plain
+        wall, cpu = np.moveaxis(np.array(self.times), -1, 0)
+        ratios = wall[:, 1] / wall[:, 0]
         draws = np.random.default_rng(0).choice(ratios, (1000, len(ratios)))
+        plain, observed = np.median(wall, axis=0)
         return {
             "ratio": float(np.median(ratios)),
             "error": float(np.std(np.median(draws, axis=1))),
-            "ratio_of_medians": float(np.median(observed) / np.median(plain)),
-            "cpu_ratio": float(np.median(cpu[1] / cpu[0])),
+            "ratio_of_medians": float(observed / plain),
+            "cpu_ratio": float(np.median(cpu[:, 1] / cpu[:, 0])),
             "pairs": len(ratios),
-            "plain_seconds": float(np.median(plain)),
+            "plain_step_seconds": float(plain),
         }
+
+
+class ByStep(ByEpoch):
+    """A model of its own, of whose steps the second and third of four are observed."""
+
+    def __init__(self, model, data, callbacks):
+        self.model, self.data = model, data
+        self.clock = Clock()
+        self.callbacks = [self.clock, *callbacks(lambda step: step % 4 in (1, 2))]
+        self.times = []
+        fit(self.model, self.data, self.callbacks)
+
+    def add_pairs(self):
+        fit(self.model, self.data, self.callbacks)
+        each = np.diff(self.clock.starts, axis=0)
+        fours = each[4 : len(each) // 4 * 4].reshape(-1, 4, 2)  # the first is observed
+        outer, inner = fours[:, 0] + fours[:, 3], fours[:, 1] + fours[:, 2]
+        self.times += list(np.stack([outer, inner], axis=1) / 2)
+
+
+class Clock(keras.callbacks.Callback):
+    """When the steps of the last epoch began, `(steps, 2)`."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.starts = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.starts.append(now())
+
+
+def now():
+    """Seconds, on the clock and of the processor."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def fit(model, data, callbacks):
+    options = {"shuffle": False, "verbose": 0, "callbacks": list(callbacks)}
+    model.fit(*data, BATCH, epochs=1, **options)
 
 
 def data_for(name, width, steps):
@@ -140,12 +184,16 @@ def data_for(name, width, steps):
 
 def measured(name, cases, options):
     """Results by case, from as many rounds of pairs as it takes."""
-    width, steps = (64, 5) if options.quick else (512, STEPS[name])
+    width, steps = (64, 16) if options.quick else (512, STEPS[name])
     data = data_for(name, width, steps)
-    running = {
-        case: Case(compiled(MODELS[name], width), data, CASES[case](*data))
-        for case in cases
-    }
+
+    def running_case(case):
+        kind, _, every = case.rpartition("-")
+        how = ByStep if every == "1" else ByEpoch
+        callbacks = functools.partial(CASES[kind], *data)
+        return how(compiled(MODELS[name], width), data, callbacks)
+
+    running = {case: running_case(case) for case in cases}
     # The graphs of many models are alive: no collection is to walk through them.
     gc.collect()
     gc.freeze()
@@ -154,44 +202,42 @@ def measured(name, cases, options):
     is_done = False
     while not is_done:
         for case in shuffler.sample(cases, len(cases)):
-            running[case].add_pair()
+            running[case].add_pairs()
         results = {case: one.result() for case, one in running.items()}
         is_done = is_settled(results, options) or time.monotonic() > deadline
     gc.unfreeze()
-    return {case: {**one, "steps": steps} for case, one in results.items()}
+    return results
 
 
 def is_settled(results, options):
-    """Whether there are enough pairs, and the control and all errors are small."""
-    control = results["control"]
-    is_near = abs(control["ratio"] - 1) <= 0.02
-    is_sharp = all(one["error"] <= 0.01 * one["ratio"] for one in results.values())
-    return control["pairs"] >= options.pairs and (
-        options.quick or (is_near and is_sharp)
-    )
+    """Whether there are enough pairs, and the controls and all errors are small."""
+    if any(one["pairs"] < options.pairs for one in results.values()):
+        return False
+    controls = [one for case, one in results.items() if case.startswith("control")]
+    are_near = all(abs(one["ratio"] - 1) <= 0.02 for one in controls)
+    are_sharp = all(one["error"] <= 0.01 * one["ratio"] for one in results.values())
+    return options.quick or (are_near and are_sharp)
 
 
 def as_table(name, results):
     """One model's results."""
-    plain, steps = results["control"]["plain_seconds"], results["control"]["steps"]
-    table = Table(
-        title=f"{name} on {keras.backend.backend()}: observed ÷ plain epoch "
-        f"({steps} steps of {BATCH}, {plain:.2f} s)"
-    )
-    headings = ("case", "paired ratio", "its error", "of medians", "CPU time", "pairs")
+    title = f"{name} on {keras.backend.backend()}, batches of {BATCH}: observed ÷ plain"
+    table = Table(title=title)
+    headings = ("case", "ratio", "error", "of medians", "CPU time", "pairs", "plain")
     for heading in headings:
         table.add_column(heading, justify="right")
     for case, one in results.items():
         names = ("ratio", "error", "ratio_of_medians", "cpu_ratio")
-        figures = [one[name] for name in names]
-        table.add_row(case, *(f"{x:.3f}" for x in figures), str(one["pairs"]))
+        figures = [f"{one[name]:.3f}" for name in names]
+        step = f"{one['plain_step_seconds'] * 1e3:.1f} ms"
+        table.add_row(case, *figures, str(one["pairs"]), step)
     return table
 
 
 def parsed(arguments):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--cases", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--pairs", type=int, default=FEWEST_PAIRS, help="at least")
     parser.add_argument("--max-minutes", type=float, default=10, help="for each model")
     parser.add_argument("--json", type=Path, help="where to write the figures")
@@ -201,9 +247,19 @@ def parsed(arguments):
     return options
 
 
+def needs(options, control):
+    """Whether there is a case that this control is for."""
+    return any(case.endswith(control[7:]) for case in options.cases)
+
+
 def main(arguments=None):
     options = parsed(arguments)
-    cases = ["control", *(case for case in options.cases if case != "control")]
+    controls = [case for case in ("control-1", "control-10") if needs(options, case)]
+    cases = [*controls, *(case for case in options.cases if case not in controls)]
+    if keras.backend.backend() == "jax":  # else a step ends before it is done
+        import jax
+
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
     rows = []
     for name in options.models:
         results = measured(name, cases, options)

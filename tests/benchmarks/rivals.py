@@ -13,18 +13,22 @@ import numpy as np
 
 
 class ExtraGradientPass(keras.callbacks.Callback):
-    """Every n-th step, the norms of all gradients by a second forward and backward."""
+    """At some steps, the norms of all gradients by a second forward and backward.
+
+    `every` is a number of steps, or a function of the step that says which.
+    """
 
     def __init__(self, x, y, batch_size, every):
         super().__init__()
-        self.x, self.y, self.batch_size, self.every = x, y, batch_size, every
+        self.x, self.y, self.batch_size = x, y, batch_size
+        self.wants = every if callable(every) else lambda step: step % every == 0
         self.history = []
         self._norms = None
 
     # Not `on_train_batch_end`: it would end JAX's asynchronous dispatch, and these are
     # the weights that the step is about to differentiate at.
     def on_train_batch_begin(self, batch, logs=None):
-        if batch % self.every:
+        if not self.wants(batch):
             return
         if self._norms is None:
             self._norms = _MAKERS[keras.backend.backend()](self.model)
