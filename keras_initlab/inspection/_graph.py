@@ -2,156 +2,124 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 
 from .._errors import UnbuiltModelError, UnsupportedModelError, message
+from .._fans import kernels
+from ._custom import has_call, is_custom, is_opened
+from ._opening import Call, Opener
+from ._trace import Tracer, filled, tracing
 
 
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One call of one operation.
-
-    Attributes:
-        operation: the Keras layer or operation that is called. A shared layer has
-            several calls.
-        inputs: indices of the calls whose output it reads; −1, −2, … are the model's
-            first, second, … input.
-        key: tells the call from all others by its place in the graph upstream alone,
-            so that it outlives layers added elsewhere. Seeds rest on it.
-        scope: names of the nested models around it, outermost first.
-    """
-
-    operation: Any
-    inputs: tuple[int, ...]
-    key: int = 0
-    scope: tuple[str, ...] = ()
-
-
-def read_calls(model: keras.Model) -> tuple[Call, ...]:
-    """Returns every call in a Sequential or Functional model, sources first.
+def read_calls(model: keras.Model, data: Any = None) -> tuple[Call, ...]:
+    """Returns every call in a built model, sources first.
 
     The order depends on the graph alone, not on names.
 
+    Args:
+        model: a built model.
+        data: for a model with a `call` of its own, what to call it on: an array, or a
+            list or dict of arrays. Only shapes and dtypes matter. None for what the
+            model was built for.
+
     Raises:
         UnbuiltModelError: if the model has no weights yet.
-        UnsupportedModelError: if the model is neither Sequential nor Functional.
+        UnsupportedModelError: if it is no model, or its `call` cannot be traced.
     """
-    functional = _functional(model)
-    flat: list[_RawCall] = []
-    environment = {
-        id(tensor): (-(index + 1), _key("input", index))
-        for index, tensor in enumerate(functional.inputs)
-    }
-    _open(functional, environment, (), flat)
-    return _ordered(flat)
+    _check(model)
+    if is_opened(model) and not any(map(is_custom, model._flatten_layers())):
+        opener = Opener()
+        opener.open_model(model)
+        return _ordered(opener.flat)
+    with tracing(model) as tracer:
+        opener = Opener(tracer)
+        if is_opened(model):
+            opener.open_model(model)
+        elif has_call(model):
+            _open_custom(model, data, tracer, opener)
+        _open_rest(model, tracer, opener)
+    return _ordered(opener.flat)
 
 
-@dataclass(frozen=True, eq=False)
-class _RawCall:
-    operation: Any
-    inputs: tuple[int, ...]
-    scope: tuple[str, ...]
-    key: int
-
-
-def _functional(model: Any) -> Any:
-    if isinstance(model, keras.Sequential):
-        if not model.built:
-            raise UnbuiltModelError(_unbuilt(model))
-        inner = model._functional
-        if inner is None:
-            raise UnsupportedModelError(_unsupported(model))
-        return inner
-    if _is_functional(model):
-        return model
-    if isinstance(model, keras.Model) and not model.built:
+def _check(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise UnsupportedModelError(_unsupported(model))
+    parts = model._layers if not has_call(model) else [model]
+    if not any(part.built for part in parts):
         raise UnbuiltModelError(_unbuilt(model))
-    raise UnsupportedModelError(_unsupported(model))
 
 
-def _is_functional(operation: Any) -> bool:
-    return isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth")
+def _open_custom(model: Any, data: Any, tracer: Tracer, opener: Opener) -> None:
+    args, kwargs = _inputs(model, data)
+    trace = tracer.run(model, args, kwargs)
+    if trace is None:
+        raise UnsupportedModelError(_untraceable(model, tracer.failures[id(model)]))
+    opener.open_trace(trace)
 
 
-def _is_nested(operation: Any) -> bool:
-    if isinstance(operation, keras.Sequential):
-        return operation._functional is not None
-    return _is_functional(operation)
-
-
-def _open(
-    functional: Any,
-    environment: dict[int, tuple[int, int]],
-    scope: tuple[str, ...],
-    flat: list[_RawCall],
-) -> None:
-    """Appends the calls of `functional`; `environment` maps tensors to (index, key)."""
-    own = {id(node) for node in _nodes(functional)}
-    for node in _nodes(functional):
-        operation = node.operation
-        if node.is_input:
-            continue
-        read = [environment[id(tensor)] for tensor in node.input_tensors]
-        inputs = tuple(index for index, _ in read)
-        key = _key(*(key for _, key in read), *_birth(node, own))
-        if _is_nested(operation):
-            outputs = _open_nested(operation, inputs, key, scope, flat)
-        else:
-            flat.append(_RawCall(operation, inputs, scope, key))
-            outputs = [
-                (len(flat) - 1, _key(key, number))
-                for number in range(len(node.output_tensors))
-            ]
-        for tensor, output in zip(node.output_tensors, outputs, strict=True):
-            environment[id(tensor)] = output
-
-
-def _open_nested(
-    model: Any,
-    inputs: tuple[int, ...],
-    key: int,
-    scope: tuple[str, ...],
-    flat: list[_RawCall],
-) -> list[tuple[int, int]]:
-    inner = _functional(model)
-    environment = {
-        id(tensor): (index, _key(key, number))
-        for number, (tensor, index) in enumerate(
-            zip(inner.inputs, inputs, strict=False)
-        )
+def _inputs(layer: Any, data: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Symbolic arguments for a layer's `call`, like `data` or what it was built for."""
+    parameters = inspect.signature(layer.call).parameters
+    others = {
+        name: False
+        for name, parameter in parameters.items()
+        if name == "training" and parameter.default is parameter.empty
     }
-    _open(inner, environment, (*scope, model.name), flat)
-    return [environment[id(tensor)] for tensor in inner.outputs]
+    if data is not None:
+        tensors = keras.tree.map_structure(_like, data)
+        is_named = isinstance(data, dict) and next(iter(parameters)) in data
+        return ([], {**tensors, **others}) if is_named else ([tensors], others)
+    shapes = dict(layer._build_shapes_dict or {})
+    if not shapes:
+        raise UnsupportedModelError(_shapeless(layer))
+    tensors = {
+        name.removesuffix("_shape"): keras.tree.map_shape_structure(_symbolic, shape)
+        for name, shape in shapes.items()
+    }
+    is_one = len(tensors) == 1  # which then may be named otherwise than in `call`
+    return ([*tensors.values()], others) if is_one else ([], {**tensors, **others})
 
 
-def _key(*parts: Any) -> int:
-    """A 63-bit hash that is the same in every process."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+def _open_rest(layer: Any, tracer: Tracer, opener: Opener) -> None:
+    """Opens what the model holds and its `call` does not reach, each part alone."""
+    for part in layer._layers:
+        seen = {id(kernel.variable) for call in opener.flat for kernel in call.kernels}
+        is_seen = [id(kernel.variable) in seen for kernel in kernels(part)]
+        if id(part) in opener.opened:
+            _open_rest(part, tracer, opener)
+        elif not any(is_seen) and is_seen and not _open_part(part, tracer, opener):
+            opener.add_alone(part)
 
 
-def _nodes(functional: Any) -> Iterator[Any]:
-    # Keras has no public way to walk a Functional model's nodes.
-    for _, nodes in sorted(functional._nodes_by_depth.items(), reverse=True):
-        yield from nodes
+def _open_part(part: Any, tracer: Tracer, opener: Opener) -> bool:
+    """Opens a part as a model of its own; False if it hides what is inside."""
+    if is_opened(part):
+        opener.open_model(part, (part.name,))
+        return True
+    if not is_custom(part) or not part._build_shapes_dict:
+        return False
+    trace = tracer.run(part, *_inputs(part, None))
+    if trace is not None:
+        opener.opened.add(id(part))
+        opener.open_trace(trace, (part.name,))
+    return trace is not None
 
 
-def _birth(node: Any, own: set[int]) -> list[int]:
-    """Where a call stands among this model's calls on each of its inputs."""
-    births = []
-    for tensor in node.input_tensors:
-        siblings = tensor._keras_history.operation._outbound_nodes
-        mine = [sibling for sibling in siblings if id(sibling) in own]
-        births.append(next((i for i, n in enumerate(mine) if n is node), 0))
-    return births
+def _symbolic(shape: Any) -> Any:
+    return keras.KerasTensor(filled(shape))
 
 
-def _ordered(flat: list[_RawCall]) -> tuple[Call, ...]:
+def _like(array: Any) -> Any:
+    dtype = keras.backend.standardize_dtype(array.dtype)
+    return keras.KerasTensor(filled((None, *array.shape[1:])), dtype)
+
+
+def _ordered(flat: Sequence[Call]) -> tuple[Call, ...]:
     levels: list[int] = []
     for call in flat:
         above = [levels[index] for index in call.inputs if index >= 0]
@@ -169,7 +137,7 @@ def _ordered(flat: list[_RawCall]) -> tuple[Call, ...]:
             renamed[old] = len(ordered)
             call = flat[old]
             inputs = tuple(_renamed(call.inputs, renamed))
-            ordered.append(Call(call.operation, inputs, call.key, call.scope))
+            ordered.append(replace(call, inputs=inputs))
     return tuple(ordered)
 
 
@@ -181,14 +149,39 @@ def _unbuilt(model: Any) -> str:
     return message(
         "`model` must be built.",
         f"model={model.name!r} ({type(model).__name__}), not built",
-        "Start it with `keras.Input`, or call `model.build(input_shape)`.",
+        "Start it with `keras.Input`, call it on data, or call "
+        "`model.build(input_shape)`.",
     )
 
 
 def _unsupported(model: Any) -> str:
     name = f"{model.name!r} " if hasattr(model, "name") else ""
     return message(
-        "`model` must be a Sequential or a Functional Keras model.",
+        "`model` must be a Keras model.",
         f"model={name}({type(model).__name__})",
-        "Build it from `keras.Input` with layers called on tensors.",
+        "Put a layer into a `keras.Sequential` that starts with `keras.Input`.",
     )
+
+
+def _shapeless(model: Any) -> str:
+    return message(
+        "The shape of the inputs of `model` must be known.",
+        f"model={model.name!r} ({type(model).__name__}), which does not tell what it "
+        "was built for",
+        "Pass `data=` with an example of its inputs.",
+    )
+
+
+def _untraceable(model: Any, error: Exception) -> str:
+    return message(
+        "The `call` of `model` must run when it is traced.",
+        f"model={model.name!r} ({type(model).__name__}), whose `call` raised "
+        f"{type(error).__name__}: {_first_line(error)}",
+        "Pass `data=` with an example of its inputs if they are others than it was "
+        "built for; else keep NumPy, and conditions on values, out of `call`.",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else "no message"

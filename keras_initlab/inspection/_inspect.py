@@ -8,12 +8,14 @@ from typing import Any
 import keras
 
 from .._errors import NoKernelsError, message
-from .._fans import Kernel, kernels
-from ._graph import Call, read_calls
+from .._fans import Kernel
+from ._graph import read_calls
+from ._opening import Call
 from ._operations import Effect, activation_of, effect_of
 from ._paths import distinct
+from ._products import product_roles
 from ._records import Inspection, KernelRecord, Link, Merge, Passage
-from ._residual import residual_roles
+from ._residual import read_residual
 
 _ATTENTION_ROLES = {
     "query": "query",
@@ -21,20 +23,30 @@ _ATTENTION_ROLES = {
     "value": "value",
     "attention_output": "attention output",
 }
+_CLOSING = ("residual branch", "attention output")
 
 
-def inspect(model: keras.Model) -> Inspection:
-    """Returns the kernels of a built Sequential or Functional model.
+def inspect(model: keras.Model, data: Any = None) -> Inspection:
+    """Returns the kernels of a built model.
+
+    Nested models and shared layers are followed. Custom layers, and models with a
+    `call` of their own, run once on symbolic tensors, and what they call is followed
+    too. Of a `call` that needs the backend's tensors only the layers are seen, and
+    what runs between them is a guess; where that fails too, a custom layer counts as
+    one operation. The parts of a model that its `call` does not reach, or of one
+    without a `call`, are each looked at alone. The model is left as it is.
 
     Args:
-        model: a built model; nested models and shared layers are followed.
+        model: a built model.
+        data: for a model with a `call` of its own that does not tell what it was
+            built for, an example of its inputs: an array, or a list or dict of them.
 
     Raises:
         UnbuiltModelError: if the model has no weights yet.
-        UnsupportedModelError: if the model is neither Sequential nor Functional.
+        UnsupportedModelError: if it is no model, or its `call` cannot be traced.
         NoKernelsError: if no layer has a kernel.
     """
-    calls = read_calls(model)
+    calls = read_calls(model, data)
     reader = _Reader(calls)
     records = reader.records()
     if not records:
@@ -53,7 +65,7 @@ class _Reader:
 
     def __init__(self, calls: Sequence[Call]):
         self.calls = calls
-        self.kernels_of = [_kernels_of(call.operation) for call in calls]
+        self.kernels_of = [list(call.kernels) for call in calls]
         self.readers: list[list[int]] = [[] for _ in calls]
         for index, call in enumerate(calls):
             for source in dict.fromkeys(call.inputs):
@@ -61,7 +73,8 @@ class _Reader:
                     self.readers[source].append(index)
         self.positions = self._positions()
         self.depths, self.upstream = self._depths()
-        self.residual = residual_roles(calls, [bool(k) for k in self.kernels_of])
+        self.residual = read_residual(calls, [bool(k) for k in self.kernels_of])
+        self.products = product_roles(calls)
         self.merges: list[Merge] = []
         self.links: list[Link] = []
         for index in range(len(calls)):
@@ -69,14 +82,14 @@ class _Reader:
 
     def records(self) -> tuple[KernelRecord, ...]:
         first_call: dict[int, int] = {}
-        uses: dict[int, int] = {}
+        uses: dict[int, list[Any]] = {}
         owners: dict[int, Kernel] = {}
         for index, found in enumerate(self.kernels_of):
             for kernel in found:
                 key = id(kernel.variable)
                 first_call.setdefault(key, index)
                 owners.setdefault(key, kernel)
-                uses[key] = uses.get(key, 0) + 1
+                uses.setdefault(key, []).append(_user(self.calls[index].operation))
         paths = distinct(
             [owners[key].variable.path for key in first_call],
             [self.calls[index].scope for index in first_call.values()],
@@ -89,13 +102,21 @@ class _Reader:
         )
 
     def _record(
-        self, position: int, kernel: Kernel, index: int, uses: int, path: str
+        self,
+        position: int,
+        kernel: Kernel,
+        index: int,
+        uses: Sequence[Any],
+        path: str,
     ) -> KernelRecord:
         found = self.kernels_of[index]
         number = next(i for i, other in enumerate(found) if other is kernel)
         is_last = number == len(found) - 1
         activation, normalization = self._met(kernel, index, is_last)
-        role, branches = self._role(kernel, index, is_last)
+        role = self._role(kernel, index, is_last)
+        branch = None
+        if role in _CLOSING and is_last:
+            branch = self.residual.numbers.get(index)
         return KernelRecord(
             position=position,
             key=(self.calls[index].key, number),
@@ -106,11 +127,14 @@ class _Reader:
             normalization=normalization,
             depth=self.depths[index],
             upstream=self.upstream[index],
-            branches=branches,
-            links=self._links_in(index),
-            calls=uses,
+            branches=0 if branch is None else self.residual.branches,
+            links=self._links_to(kernel, index, role),
+            calls=len(uses),
             trainable=bool(kernel.variable.trainable),
             kernel=kernel,
+            branch=branch,
+            is_tied=len(set(uses)) > 1,
+            heads=_heads(self.calls[index].operation, role),
         )
 
     def _positions(self) -> dict[int, int]:
@@ -147,11 +171,22 @@ class _Reader:
             for source in self.calls[index].inputs
         )
 
+    def _links_to(self, kernel: Kernel, index: int, role: str) -> tuple[Link, ...]:
+        """The ways to a kernel of a call: not every one reads every input."""
+        links, names = self._links_in(index), self.calls[index].arguments
+        meant = role
+        if role == "recurrent input":
+            meant = names[0] if names else ""
+        elif role == "attention output" or (role == "key" and "key" not in names):
+            meant = "value"
+        own = [link for link, name in zip(links, names, strict=False) if name == meant]
+        return tuple(own) or links
+
     def _link_out(self, index: int) -> Link:
         """The way to the output of a call."""
         operation = self.calls[index].operation
         if index in self.positions:
-            own = activation_of(self.kernels_of[index][-1].layer)
+            own = self._own_activation(index, self.kernels_of[index][-1])
             passages = () if own is None else (_activation_passage(own),)
             return Link(self.positions[index], passages)
         effect = effect_of(operation)
@@ -167,11 +202,16 @@ class _Reader:
 
     def _met(self, kernel: Kernel, index: int, is_last: bool) -> tuple[Any, str | None]:
         """The activation that a kernel's output meets, and the normalization before."""
-        own = activation_of(kernel.layer)
+        own = self._own_activation(index, kernel)
         is_cell = type(kernel.layer).__name__.endswith("Cell")
         if own is not None and (is_last or is_cell):
             return own, None
         return self._met_after(index) if is_last else (None, None)
+
+    def _own_activation(self, index: int, kernel: Kernel) -> Any:
+        """The activation that a layer applies itself after one of its kernels."""
+        is_layer = isinstance(self.calls[index].operation, keras.Layer)
+        return activation_of(kernel.layer) if is_layer else None
 
     def _met_after(self, index: int) -> tuple[Any, str | None]:
         """Follows the output until an activation or the next kernel."""
@@ -193,24 +233,25 @@ class _Reader:
             has_added |= effect is Effect.ADD
         return None, normalization
 
-    def _role(self, kernel: Kernel, index: int, is_last: bool) -> tuple[str, int]:
+    def _role(self, kernel: Kernel, index: int, is_last: bool) -> str:
         layer_class = type(kernel.layer).__name__
-        if layer_class in ("Embedding", "ReversibleEmbedding"):
-            return "embedding", 0
+        operation = self.calls[index].operation
+        if operation is None or layer_class in ("Embedding", "ReversibleEmbedding"):
+            return "embedding"
         if "recurrent" in kernel.name:
-            return "recurrent", 0
+            return "recurrent"
         if layer_class.endswith("Cell"):
-            return "recurrent input", 0
-        is_attention = "Attention" in type(self.calls[index].operation).__name__
+            return "recurrent input"
+        is_attention = "Attention" in type(operation).__name__
         if is_attention and kernel.layer.name in _ATTENTION_ROLES:
-            role = _ATTENTION_ROLES[kernel.layer.name]
-            branch = self.residual.get(index) if role == "attention output" else None
-            return role, branch[1] if branch else 0
+            return _ATTENTION_ROLES[kernel.layer.name]
         if not is_last:
-            return "hidden", 0
+            return "hidden"
+        if index in self.products:
+            return self.products[index]
         if not self._reaches_kernel(index):
-            return "output", 0
-        return self.residual.get(index, ("hidden", 0))
+            return "output"
+        return self.residual.roles.get(index, "hidden")
 
     def _reaches_kernel(self, index: int) -> bool:
         waiting, seen = list(self.readers[index]), set()
@@ -225,8 +266,19 @@ class _Reader:
         return False
 
 
-def _kernels_of(operation: Any) -> list[Kernel]:
-    return kernels(operation) if isinstance(operation, keras.Layer) else []
+def _user(operation: Any) -> Any:
+    """What tells users of a kernel apart; a raw operation is new at every call."""
+    is_layer = isinstance(operation, keras.Layer)
+    return id(operation) if is_layer else type(operation).__name__
+
+
+def _heads(operation: Any, role: str) -> int:
+    if role not in _ATTENTION_ROLES.values():
+        return 0
+    names = ["num_heads", "num_query_heads"]
+    if role in ("key", "value"):
+        names.insert(0, "num_key_value_heads")
+    return next((getattr(operation, n) for n in names if hasattr(operation, n)), 0)
 
 
 def _activation_passage(activation: Any) -> Passage:

@@ -19,7 +19,7 @@ _ACTIVATION_LAYERS = (
 )
 _ACTIVATION_OPERATIONS = {
     "Celu", "Elu", "Gelu", "HardShrink", "HardSigmoid", "HardSilu", "HardTanh",
-    "LeakyRelu", "LogSigmoid", "LogSoftmax", "Mish", "Relu", "Relu6", "Selu",
+    "LeakyRelu", "LogSigmoid", "LogSoftmax", "Mish", "ReLU", "Relu", "Relu6", "Selu",
     "Sigmoid", "Silu", "SoftShrink", "Softmax", "Softplus", "Softsign", "SparsePlus",
     "SparseSigmoid", "Squareplus", "Tanh", "TanhShrink", "Threshold",
 }  # fmt: skip
@@ -33,14 +33,21 @@ _NORMALIZATION_NAMES = {
     "BatchNorm", "LayerNorm", "Normalize", "RMSNorm", "RMSNormalization",
 }  # fmt: skip
 _KEEPS_UNITS = {
-    "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout",
-    "GaussianNoise", "Identity", "Masking", "SpatialDropout1D", "SpatialDropout2D",
-    "SpatialDropout3D",
+    "ActivityRegularization", "AlphaDropout", "Cast", "ConvertToTensor", "Copy",
+    "Dropout", "GaussianDropout", "GaussianNoise", "Identity", "Masking",
+    "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "StopGradient",
 }  # fmt: skip
 _LINEAR_PER_CHANNEL = (
-    "AveragePooling", "Cropping", "GlobalAveragePooling", "UpSampling", "ZeroPadding",
+    "AveragePooling", "Cropping", "GlobalAveragePooling", "Mean", "Pad", "UpSampling",
+    "ZeroPadding",
 )  # fmt: skip
-_REARRANGES = ("Flatten", "Permute", "Reshape", "RepeatVector", "Transpose", "Squeeze")
+_REARRANGES = (
+    "BroadcastTo", "ExpandDims", "Flatten", "Flip", "GetItem", "Moveaxis", "Permute",
+    "Ravel", "Repeat", "Reshape", "Roll", "Split", "Squeeze", "Swapaxes", "Tile",
+    "Transpose", "Unstack",
+)  # fmt: skip
+# Keras's own models close their scaled residual branches by a layer.
+_SUMS = ("Add", "Subtract", "CustomScaleLayer")
 _POOLS = ("GlobalMaxPooling", "MaxPooling", "AdaptiveMaxPooling")
 
 
@@ -73,9 +80,9 @@ def effect_of(operation: Any) -> Effect:
         return Effect.REARRANGE
     if name.startswith(_POOLS):
         return Effect.POOL
-    if name == "Add":
+    if name in _SUMS:
         return Effect.ADD
-    if name in ("Concatenate", "Concat"):
+    if name in ("Concatenate", "Concat", "Stack", "Hstack", "Vstack"):
         return Effect.CONCATENATE
     return Effect.OTHER
 

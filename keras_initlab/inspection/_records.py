@@ -21,6 +21,7 @@ ROLES = (
     "key",
     "value",
     "attention output",
+    "gate",
 )
 
 
@@ -86,8 +87,12 @@ class KernelRecord:
         depth: number of kernels on the longest way from an input, itself included.
         upstream: position of the last kernel before it on that way, or None.
         branches: for a residual branch, how many branches the model has; else 0.
+        branch: which residual branch it closes, from 0 in the order of the model, or
+            None.
         links: every way on which a signal reaches it.
         calls: how often the model uses it.
+        is_tied: whether different operations use it, as an encoder and a decoder.
+        heads: for a kernel of an attention layer, how many heads it serves; else 0.
         trainable: whether training changes it.
         kernel: its variable, layer and axes.
     """
@@ -106,11 +111,19 @@ class KernelRecord:
     calls: int
     trainable: bool
     kernel: Kernel = field(repr=False)
+    branch: int | None = None
+    is_tied: bool = False
+    heads: int = 0
 
     @property
     def activation_name(self) -> str:
         """The name of the activation that the output meets."""
         return activation_name(self.activation)
+
+    @property
+    def gates(self) -> int:
+        """How many gates of a recurrent layer lie side by side in it, 1 for none."""
+        return self.axes.gates
 
     @property
     def bias(self) -> Any:

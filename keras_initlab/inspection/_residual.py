@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from ._graph import Call
+from ._opening import Call
 from ._operations import Effect, effect_of
 
 
-def residual_roles(
-    calls: Sequence[Call], has_kernel: Sequence[bool]
-) -> dict[int, tuple[str, int]]:
-    """Returns `{call index: (role, number of branches in the model)}`.
+@dataclass
+class Residual:
+    """The residual branches of a model.
+
+    Attributes:
+        branches: how many there are.
+        roles: `residual branch` or `shortcut`, by index of the call that closes one.
+        numbers: which branch a call closes, counted from 0 at the model's inputs.
+    """
+
+    branches: int = 0
+    roles: dict[int, str] = field(default_factory=dict)
+    numbers: dict[int, int] = field(default_factory=dict)
+
+
+def read_residual(calls: Sequence[Call], has_kernel: Sequence[bool]) -> Residual:
+    """Returns the residual branches of a model.
 
     An addition closes residual branches where its operands share an ancestor and one
     of them, the shortcut, passes fewer kernels since then than the others.
@@ -22,8 +36,7 @@ def residual_roles(
     """
     ancestors = _ancestors(calls)
     kernel_mask = sum(1 << index for index, has in enumerate(has_kernel) if has)
-    branch_ends: dict[int, str] = {}
-    branches = 0
+    found = Residual()
     for call in calls:
         if effect_of(call.operation) is not Effect.ADD or len(call.inputs) < 2:
             continue
@@ -35,18 +48,19 @@ def residual_roles(
             continue
         counts = [(way & ~shared & kernel_mask).bit_count() for way in ways]
         shortest = min(counts)
+        if shortest and len(counts) > 2:
+            continue  # a sum of many ways, none of them a shortcut
         for operand, way, count in zip(call.inputs, ways, counts, strict=True):
             own = way & ~shared
             is_branch = count > shortest
-            branches += is_branch
             role = "residual branch" if is_branch else "shortcut"
             if is_branch or max(counts) > shortest:
                 for end in _ends(operand, own, calls, has_kernel):
-                    branch_ends.setdefault(end, role)
-    return {
-        index: (role, branches if role == "residual branch" else 0)
-        for index, role in branch_ends.items()
-    }
+                    found.roles.setdefault(end, role)
+                    if is_branch:
+                        found.numbers.setdefault(end, found.branches)
+            found.branches += is_branch
+    return found
 
 
 def _ancestors(calls: Sequence[Call]) -> dict[int, int]:

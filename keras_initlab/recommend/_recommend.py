@@ -44,8 +44,8 @@ def recommend(
     `recommend_widths` decides for all kernels alike.
 
     Args:
-        model: a built Sequential or Functional model. Nested models and shared layers
-            are followed.
+        model: a built model. Nested models, shared layers and what custom layers and
+            subclassed models call inside are followed.
         policy: `"signal"` or `"rules"`.
         input_std: root mean square of the model's inputs, positive. 1 for
             standardized data.
@@ -57,7 +57,7 @@ def recommend(
 
     Raises:
         UnbuiltModelError: if the model has no weights yet.
-        UnsupportedModelError: if the model is neither Sequential nor Functional.
+        UnsupportedModelError: if it is no model, or its `call` cannot be traced.
         NoKernelsError: if no layer has a kernel.
         ValueError: for an argument out of range or data that is empty or not finite.
 
@@ -80,7 +80,7 @@ def recommend(
     """
     check_choice("policy", policy, _POLICIES)
     input_std = check_positive("input_std", input_std, usual=1.0)
-    inspection = inspect(model)
+    inspection = inspect(model, data)
     if data is not None:
         input_std = _root_mean_square(data)
     if policy == "rules":

@@ -1,0 +1,50 @@
+"""Which layers Keras knows from inside, and which their own code decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from .._fans import own_kernels
+
+
+def is_opened(operation: Any) -> bool:
+    """Whether an operation is a model whose graph Keras keeps."""
+    if not isinstance(operation, keras.Model) or not _is_keras(_giver(operation)):
+        return False
+    if isinstance(operation, keras.Sequential):
+        return operation._functional is not None
+    return hasattr(operation, "_nodes_by_depth")
+
+
+def is_custom(operation: Any) -> bool:
+    """Whether an operation is a layer whose own code decides what happens inside."""
+    if isinstance(operation, keras.layers.Lambda):
+        return True
+    if not isinstance(operation, keras.Layer) or is_opened(operation):
+        return False
+    if isinstance(operation, keras.Sequential):
+        return True
+    if any(_is_keras(base) and _calls(base) for base in type(operation).__mro__):
+        return False
+    return bool(operation._layers) or not own_kernels(operation).is_known
+
+
+def has_call(layer: Any) -> bool:
+    """Whether a layer says what it does when it is called."""
+    return _giver(layer) not in (keras.Layer, keras.Model)
+
+
+def _giver(layer: Any) -> type:
+    """The class that gives a layer its `call`."""
+    return next(base for base in type(layer).__mro__ if "call" in vars(base))
+
+
+def _calls(base: type) -> bool:
+    bases = (keras.Layer, keras.Model, keras.Operation)
+    return base not in bases and "call" in vars(base)
+
+
+def _is_keras(base: type) -> bool:
+    return base.__module__.startswith("keras.")

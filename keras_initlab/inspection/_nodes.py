@@ -1,0 +1,107 @@
+"""Keras's records of calls: in which order they stand, and what they read."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+
+from ._trace import Trace
+
+
+class Place(NamedTuple):
+    """Where a tensor is from: the number of a call or input, and a key of the place."""
+
+    call: int
+    key: int
+
+
+Places = MutableMapping[int, Place]
+
+
+def nodes_in(functional: Any) -> Iterator[Any]:
+    # Keras has no public way to walk a Functional model's nodes.
+    for _, nodes in sorted(functional._nodes_by_depth.items(), reverse=True):
+        yield from nodes
+
+
+def nodes_of(trace: Trace, places: Places) -> Sequence[Any]:
+    return nodes_to(trace.outputs, places) if trace.nodes is None else trace.nodes
+
+
+def nodes_to(outputs: Iterable[Any], places: Places) -> list[Any]:
+    """The nodes between these places and outputs, sources first."""
+    found: dict[int, Any] = {}
+    waiting = [
+        (_node_of(tensor), False) for tensor in outputs if id(tensor) not in places
+    ]
+    while waiting:
+        node, is_ready = waiting.pop()
+        if node is None or id(node) in found:
+            continue
+        if is_ready:
+            found[id(node)] = node
+            continue
+        waiting.append((node, True))
+        waiting += [
+            (_node_of(tensor), False)
+            for tensor in reversed(node.input_tensors)
+            if id(tensor) not in places
+        ]
+    return list(found.values())
+
+
+def _node_of(tensor: Any) -> Any:
+    history = getattr(tensor, "_keras_history", None)
+    if history is None or history.operation is None:
+        return None
+    return history.operation._inbound_nodes[history.node_index]
+
+
+def source_of(tensor: Any, places: Places) -> Place | None:
+    """Where a tensor is from; Keras may have cast it on the way into a layer."""
+    while id(tensor) not in places:
+        node = _node_of(tensor)
+        if node is None or len(node.input_tensors) != 1:
+            return None
+        (tensor,) = node.input_tensors
+    return places[id(tensor)]
+
+
+def argument_names(node: Any) -> list[str]:
+    """For each tensor that a node reads, the name of the argument that holds it."""
+    if len(node.input_tensors) < 2 or not isinstance(node.operation, keras.Layer):
+        return []
+    args, kwargs = node.arguments.args, node.arguments.kwargs
+    parameters = inspect.signature(node.operation.call).parameters
+    given = [*zip(parameters, args, strict=False), *sorted(kwargs.items())]
+    return [
+        name
+        for name, value in given
+        for tensor in keras.tree.flatten(value)
+        if isinstance(tensor, keras.KerasTensor)
+    ]
+
+
+def birth_of(node: Any, nodes: Sequence[Any], own: set[int]) -> list[int]:
+    """Where a call stands among this graph's calls on each of its inputs."""
+    births = []
+    for tensor in node.input_tensors:
+        history = getattr(tensor, "_keras_history", None)
+        if history is None:
+            mine = [n for n in nodes if any(tensor is t for t in n.input_tensors)]
+        elif history.operation is not None:
+            mine = [n for n in history.operation._outbound_nodes if id(n) in own]
+        else:
+            continue
+        births.append(next((i for i, n in enumerate(mine) if n is node), 0))
+    return births
+
+
+def key_of(*parts: Any) -> int:
+    """A 63-bit hash that is the same in every process."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

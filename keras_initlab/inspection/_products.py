@@ -1,0 +1,149 @@
+"""Kernels whose outputs are multiplied with one another: gates, attention by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from ._opening import Call
+from ._operations import Effect, activation_name, activation_of, effect_of
+
+_PRODUCTS = ("Dot", "Einsum", "Matmul", "Multiply")
+_SCALES = ("Multiply", "Divide", "TrueDivide")
+_ATTENTION = ("Attention", "AdditiveAttention")
+# Their values lie between 0 and 1: they choose among units or examples.
+_CHOOSING = ("hard_sigmoid", "sigmoid", "softmax", "sparse_sigmoid", "sparsemax")
+_PASSED = (
+    Effect.ACTIVATION,
+    Effect.CHANNEL_LINEAR,
+    Effect.REARRANGE,
+    Effect.SAME_UNITS,
+)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """The way back from a product to what it multiplies.
+
+    Attributes:
+        end: index of the call where it starts: one with kernels, a merge, or an input.
+        activations: names of the activations on it.
+    """
+
+    end: int
+    activations: tuple[str, ...]
+
+    @property
+    def is_choosing(self) -> bool:
+        return any(name in _CHOOSING for name in self.activations)
+
+
+def product_roles(calls: Sequence[Call]) -> dict[int, str]:
+    """Returns the role of each call whose output enters a product in a known way.
+
+    A gate is what multiplies another signal after a sigmoid or softmax, or after an
+    activation where the other has none. Attention is a softmax of a product of two
+    signals that multiplies a third.
+
+    Args:
+        calls: the model's calls, sources first.
+    """
+    found: dict[int, str] = {}
+    for index, call in enumerate(calls):
+        if type(call.operation).__name__ in _ATTENTION:
+            names = ("query", "value", "key")
+            ways = _ways(call, calls)
+            found.update(_of_kernels(ways, names, calls))
+        elif _is_product(call):
+            roles = _attention(call, calls) or _gates(call, calls)
+            found.update(roles)
+            if "value" in roles.values():
+                found.update(_closing(index, calls))
+    return found
+
+
+def _gates(call: Call, calls: Sequence[Call]) -> dict[int, str]:
+    ways = _ways(call, calls)
+    if len({way.end for way in ways}) == 1:
+        return {}  # a signal that gates itself, as in a hand-made SiLU
+    is_multiply = type(call.operation).__name__ == "Multiply"
+    gates = [way for way in ways if way.is_choosing]
+    if not gates and is_multiply and any(not way.activations for way in ways):
+        gates = [way for way in ways if way.activations]
+    return _of_kernels(gates, ["gate"] * len(gates), calls)
+
+
+def _attention(call: Call, calls: Sequence[Call]) -> dict[int, str]:
+    """The kernels of an attention that ends in this product, if it is one."""
+    ways = _ways(call, calls)
+    for chosen, value in (ways, ways[::-1]) if len(ways) == 2 else ():
+        if "softmax" not in chosen.activations or chosen.end < 0:
+            continue
+        scores = _masked(calls[chosen.end], calls)
+        if scores is None or not _is_product(scores):
+            continue
+        operands = [*_ways(scores, calls), value]
+        return _of_kernels(operands, ("query", "key", "value"), calls)
+    return {}
+
+
+def _masked(call: Call, calls: Sequence[Call]) -> Call | None:
+    """The product below a mask that is added to it, or the call itself."""
+    if effect_of(call.operation) is not Effect.ADD:
+        return call
+    ends = [way.end for way in _ways(call, calls)]
+    products = [calls[end] for end in ends if end >= 0 and _is_product(calls[end])]
+    return products[0] if products else None
+
+
+def _closing(index: int, calls: Sequence[Call]) -> Iterator[tuple[int, str]]:
+    """The kernel that reads what an attention returns."""
+    for number, call in enumerate(calls):
+        if call.kernels and [way.end for way in _ways(call, calls)] == [index]:
+            yield number, "attention output"
+
+
+def _of_kernels(
+    ways: Sequence[_Way], roles: Sequence[str], calls: Sequence[Call]
+) -> dict[int, str]:
+    pairs = zip(ways, roles, strict=False)
+    return {
+        way.end: role for way, role in pairs if way.end >= 0 and calls[way.end].kernels
+    }
+
+
+def _is_product(call: Call) -> bool:
+    name = type(call.operation).__name__
+    return name in _PRODUCTS and len(call.inputs) == 2 and not call.kernels
+
+
+def _ways(call: Call, calls: Sequence[Call]) -> list[_Way]:
+    return [_way(index, calls) for index in call.inputs]
+
+
+def _way(index: int, calls: Sequence[Call]) -> _Way:
+    activations: list[str] = []
+    while index >= 0 and not calls[index].kernels and _passes(calls[index]):
+        operation = calls[index].operation
+        if effect_of(operation) is Effect.ACTIVATION:
+            activations.append(activation_name(activation_of(operation)))
+        (index,) = calls[index].inputs
+    own = _own_activation(calls[index]) if index >= 0 else None
+    return _Way(index, (*activations, *([own] if own else [])))
+
+
+def _passes(call: Call) -> bool:
+    if len(call.inputs) != 1:
+        return False
+    is_affine = type(call.operation).__name__ in (*_SCALES, "Add", "Subtract")
+    return is_affine or effect_of(call.operation) in _PASSED
+
+
+def _own_activation(call: Call) -> str | None:
+    if not call.kernels or not isinstance(call.operation, keras.Layer):
+        return None
+    activation: Any = activation_of(call.kernels[-1].layer)
+    return None if activation is None else activation_name(activation)
