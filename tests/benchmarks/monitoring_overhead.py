@@ -110,10 +110,10 @@ class ByEpoch:
             self.seconds([])
 
     def seconds(self, callbacks):
-        """From the first step to the end of the epoch, without what `fit` begins with."""
-        clock = Clock()
-        fit(self.model, self.data, [*callbacks, clock])
-        return (clock.end - clock.starts[0]) / self.steps
+        """Of a step, without what `fit` does before the first one."""
+        first, last = Clock(), Clock()
+        fit(self.model, self.data, [first, *callbacks, last])
+        return (last.end - first.starts[0]) / self.steps
 
     def add_pairs(self):
         kinds = [[], self.callbacks]
