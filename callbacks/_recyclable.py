@@ -19,7 +19,7 @@ from keras_initlab._activations._pointwise import check_pointwise, resolve
 from keras_initlab._fans import own_kernels, variable_of
 from keras_initlab.inspection import activation_of, is_activation, operation_paths
 from keras_initlab.inspection._graph import read_calls
-from keras_initlab.signal import Reduction, mean_size_per_unit
+from keras_initlab.signal import Reduction, channel_axis, mean_size_per_unit
 
 from ._model_graph import (
     check_graph,
@@ -29,7 +29,7 @@ from ._model_graph import (
     output_operations,
     own_variables,
 )
-from ._unit_axis import UnitAxis, after, channel_axis, normalized_axis
+from ._unit_axis import UnitAxis, after, normalized_axis
 
 
 @dataclass(frozen=True)

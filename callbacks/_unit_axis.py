@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from keras import layers
 
+from keras_initlab.signal import channel_axis
+
 
 @dataclass(frozen=True)
 class UnitAxis:
@@ -35,11 +37,6 @@ class UnitAxis:
         if self.is_blocked:
             return indices.reshape(units, -1)
         return indices.reshape(-1, units).T
-
-
-def channel_axis(operation: Any) -> int:
-    """The axis that an operation takes for that of the units: −1 or 1."""
-    return 1 if getattr(operation, "data_format", None) == "channels_first" else -1
 
 
 def normalized_axis(layer: Any) -> int:

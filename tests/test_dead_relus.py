@@ -318,6 +318,18 @@ def test_a_single_nan_unit_is_not_dead(mode):
     assert only(history["dead_units"])[0].tolist() == [0]
 
 
+def test_a_separate_relu_has_the_axis_of_the_layer_that_it_reads():
+    given = keras.Input((3, 4, 5))
+    x = layers.UpSampling2D(2, data_format="channels_first")(given)
+    x = layers.Activation("relu")(layers.Dropout(0.1)(x))
+    model = keras.Model(given, layers.Dense(1)(layers.Flatten()(x)))
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[USUAL])
+    data = np.ones((EXAMPLES, 3, 4, 5), dtype="float32")
+    data[:, 1] = -1.0
+    history = watch(model, data, targets())
+    assert only(history["dead_units"])[0].tolist() == [1]
+
+
 def test_a_shared_layer_is_dead_only_where_all_its_calls_are():
     layer = layers.Dense(UNITS, "relu")
     a, b = keras.Input((5,)), keras.Input((5,))

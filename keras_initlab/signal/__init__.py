@@ -9,10 +9,10 @@ from ._recipe import Reduction as Reduction
 from ._record import Call as Call
 from ._record import recording as recording
 from ._reductions import STATISTICS as STATISTICS
+from ._reductions import channel_axis as channel_axis
 from ._reductions import escapes_per_unit as escapes_per_unit
 from ._reductions import fires_per_unit as fires_per_unit
 from ._reductions import histogram as histogram
 from ._reductions import mean_size_per_unit as mean_size_per_unit
 from ._reductions import statistics as statistics
 from ._reductions import total as total
-from ._reductions import unit_axis as unit_axis

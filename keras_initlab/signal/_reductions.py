@@ -11,19 +11,39 @@ import keras
 import numpy as np
 from keras import ops
 
+from .._fans import own_kernels
 from ._recipe import Place, Reduction
 
 # What `statistics` gives, in this order.
 STATISTICS = ("count", "mean", "squares", "min", "max", "zeros")
 
 
-def unit_axis(operation: Any, rank: int) -> int:
-    """The axis along which the units of an operation's output lie.
+def channel_axis(operation: Any) -> int:
+    """The axis along which an operation's units lie: −1, or 1 for channels first.
 
-    The channel axis of a layer with a `data_format`, else the last one.
+    An operation that keeps the shape, as an activation does, has that of what it reads.
     """
-    is_first = getattr(operation, "data_format", None) == "channels_first"
-    return 1 if is_first else rank - 1
+    while not hasattr(operation, "data_format"):
+        source = _unchanged_source(operation)
+        if source is None:
+            return -1
+        operation = source
+    return 1 if operation.data_format == "channels_first" else -1
+
+
+def _unchanged_source(operation: Any) -> Any:
+    """The operation whose units this one hands on, None if they are its own."""
+    nodes = getattr(operation, "_inbound_nodes", [])
+    if len(nodes) != 1 or len(nodes[0].parent_nodes) != 1:
+        return None
+    node, (parent,) = nodes[0], nodes[0].parent_nodes
+    has_own = any(own_kernels(part).layouts for part in _parts(operation))
+    shapes = {tuple(one.shape) for one in (*node.input_tensors, *node.outputs)}
+    return None if has_own or len(shapes) > 1 else parent.operation
+
+
+def _parts(operation: Any) -> list[Any]:
+    return getattr(operation, "_flatten_layers", list)()
 
 
 def escapes_per_unit(
@@ -43,8 +63,7 @@ def escapes_per_unit(
     """
 
     def reduce(output: Any, mask: Any) -> Any:
-        axis = unit_axis(operation, len(output.shape))
-        others = [i for i in range(len(output.shape)) if i != axis]
+        others = _other_axes(operation, output)
         found = []
         for test in tests:
             # Not `logical_not`, which TensorFlow's graphs turn into a comparison that
@@ -69,8 +88,7 @@ def fires_per_unit(operation: Any) -> Reduction:
     """
 
     def reduce(output: Any, mask: Any) -> Any:
-        axis = unit_axis(operation, len(output.shape))
-        others = [i for i in range(len(output.shape)) if i != axis]
+        others = _other_axes(operation, output)
         if mask is not None:
             output = ops.where(_spread(mask, output), output, ops.zeros_like(output))
         sums = ops.sum(output, axis=others) if others else output
@@ -87,8 +105,7 @@ def mean_size_per_unit(operation: Any) -> Reduction:
     """
 
     def reduce(output: Any, mask: Any) -> Any:
-        axis = unit_axis(operation, len(output.shape))
-        others = [i for i in range(len(output.shape)) if i != axis]
+        others = _other_axes(operation, output)
         size = ops.abs(ops.cast(output, "float32"))
         weights = _weights(size, mask)
         size = ops.where(weights > 0, size, 0.0)  # what is masked may be NaN
@@ -199,6 +216,12 @@ def _count(values: Any, mask: Any) -> Any:
         return ops.prod(ops.cast(ops.shape(values), "int32"))
     positions = ops.sum(ops.cast(mask, "int32"))
     return positions * math.prod(values.shape[len(mask.shape) :])
+
+
+def _other_axes(operation: Any, output: Any) -> list[int]:
+    """All axes but that of the units."""
+    rank = len(output.shape)
+    return [i for i in range(rank) if i != channel_axis(operation) % rank]
 
 
 def _is_float(tensor: Any) -> bool:
