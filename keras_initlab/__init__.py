@@ -28,6 +28,9 @@ from ._fans import fans as fans
 from ._fans import register_fans as register_fans
 from ._reinitialize import reinitialize as reinitialize
 from ._writing import Applied as Applied
+from .audit import Audit as Audit
+from .audit import Finding as Finding
+from .audit import audit as audit
 from .initializers import initializer_for as initializer_for
 from .recommend import Recommendation as Recommendation
 from .recommend import WidthsRecommendation as WidthsRecommendation

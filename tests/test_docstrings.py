@@ -57,7 +57,12 @@ def test_public_names_are_documented(value):
     text = inspect.getdoc(value)
     assert text
     is_error = inspect.isclass(value) and issubclass(value, Exception)
-    is_record = value.__name__ in {*NEEDS_NO_EXAMPLE, "Recommendation"}
+    is_record = value.__name__ in {
+        *NEEDS_NO_EXAMPLE,
+        "Recommendation",
+        "Audit",
+        "Finding",
+    }
     if not is_error and not is_record:
         assert ">>>" in text, "no example"
         assert "Args:" in text, "no arguments"

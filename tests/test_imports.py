@@ -25,6 +25,7 @@ FLOORS = {
     "_reinitialize": 4,
     "inspection": 4,
     "recommend": 5,
+    "audit": 6,
     "callbacks": 5,
     "__init__": 7,
 }

@@ -1,0 +1,193 @@
+"""`audit`: what is wrong with a model's weights."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from .._arrays import to_numpy
+from .._errors import NoKernelsError, UnsupportedModelError, message
+from .._fans import check_built, kernels
+from ..inspection import inspect, variable_paths
+from ..recommend._report import as_text
+from . import _broken, _fresh
+from ._finding import Finding
+from ._matrices import Weights
+from ._signs import sign_of_training
+
+_ALWAYS: tuple[Callable[[Sequence[Weights]], Iterator[Finding]], ...] = (
+    _broken.constant,
+    _broken.symmetric_units,
+    _broken.identical_kernels,
+)
+_MOST_CURES = 5
+_IF_FRESH = (_fresh.scale, _fresh.orthogonality, _fresh.bias)
+
+
+class Audit(Sequence[Finding]):
+    """What is wrong with a model's weights: a sequence of findings.
+
+    Printing it shows a table. It is empty, and so false, if nothing was found.
+
+    Attributes:
+        model_name: the model's name.
+        kernels: how many kernels were looked at.
+        trained: None for fresh weights; else what shows that training has touched
+            them, and why scale, orthogonality and biases were not judged.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        kernels: int,
+        trained: str | None,
+        findings: Sequence[Finding],
+    ):
+        self.model_name = model_name
+        self.kernels = kernels
+        self.trained = trained
+        self._findings = tuple(findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as plain values, numbers rounded to four digits."""
+        return {
+            "model": self.model_name,
+            "kernels": self.kernels,
+            "trained": self.trained,
+            "findings": [finding.to_dict() for finding in self],
+        }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Returns `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._findings[index]
+
+    def __len__(self) -> int:
+        return len(self._findings)
+
+    def __rich__(self) -> Any:
+        state = f"trained: {self.trained}" if self.trained else "fresh weights"
+        title = f"{self.model_name}: {self.kernels} kernels, {state}"
+        if not self:
+            return Group(Text(title), Text("nothing found", style="green"))
+        return Group(_table(title, self), *_cures(self))
+
+    def __repr__(self) -> str:
+        return as_text(self.__rich__())
+
+
+def audit(model: keras.Model) -> Audit:
+    """Returns what is wrong with a model's weights as they are.
+
+    In any weights: values that are not finite, kernels of a single value, units that
+    are copies of another, kernels that are equal. In weights that training has not
+    touched also: a scale far from all that the kernel's true fans ask for (as of
+    Keras's depthwise kernels), a kernel that was to be orthogonal and is not (as each
+    gate of Keras's recurrent kernels), a bias that is none of the known choices. What
+    training makes of a scale is not judged.
+
+    Args:
+        model: a built model; it is only looked at.
+
+    Returns:
+        An `Audit`: print it, iterate over its findings, ask whether there are any.
+
+    Raises:
+        TypeError: if it is no Keras model.
+        UnbuiltModelError: if the model has no weights yet.
+        NoKernelsError: if no layer has a kernel.
+
+    Example:
+        >>> depthwise = keras.layers.DepthwiseConv2D(3, activation="relu")
+        >>> layers = [keras.Input((8, 8, 64)), depthwise, keras.layers.Dense(3)]
+        >>> (finding,) = audit(keras.Sequential(layers))
+        >>> finding.kind, finding.text.partition(": ")[2]
+        ('scale', 'its fan_in is 9, Keras counts 576')
+
+    References:
+        Glorot and Bengio 2010, eq. 12, and He et al. 2015, 1502.01852, eq. 10 and 14,
+        for the scales; Saxe et al. 2014, 1312.6120, section 4, for orthogonality.
+    """
+    check_built("model", model)
+    weights = _weights(model)
+    if not weights:
+        raise NoKernelsError(
+            message(
+                "`model` must hold a layer with a kernel.",
+                f"model={model.name!r} ({type(model).__name__}) without any",
+            )
+        )
+    trained = sign_of_training(model, weights)
+    checks = _ALWAYS if trained else (*_ALWAYS, *_IF_FRESH)
+    findings = itertools.chain(
+        _broken.not_finite(_floating(model)), *(check(weights) for check in checks)
+    )
+    return Audit(model.name, len(weights), trained, list(findings))
+
+
+def _weights(model: keras.Model) -> list[Weights]:
+    """All kernels of floating point with their part in the model."""
+    found = [one for one in kernels(model) if _is_float(one.variable)]
+    paths = variable_paths(model, [one.variable for one in found])
+    parts = _parts(model)
+    return [
+        Weights(
+            one,
+            path,
+            *parts.get(id(one.variable), ("hidden", None)),
+            values=to_numpy(one.variable).astype("float64"),
+        )
+        for one, path in zip(found, paths, strict=True)
+    ]
+
+
+def _parts(model: keras.Model) -> dict[int, tuple[str, Any]]:
+    """Role and activation of each kernel, where the graph can be read."""
+    try:
+        records = inspect(model).kernels
+    except (UnsupportedModelError, NoKernelsError):
+        return {}
+    return {id(one.variable): (one.role, one.activation) for one in records}
+
+
+def _floating(model: keras.Model) -> list[tuple[str, Any]]:
+    variables = [one for one in model.variables if _is_float(one)]
+    return list(zip(variable_paths(model, variables), variables, strict=True))
+
+
+def _is_float(variable: Any) -> bool:
+    return keras.backend.is_float_dtype(variable.dtype)
+
+
+def _table(title: str, findings: Sequence[Finding]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("weight", overflow="fold")
+    table.add_column("what is wrong")
+    for heading in ("measured", "expected"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for finding in findings:
+        table.add_row(
+            finding.path,
+            f"[yellow]{finding.kind}[/yellow]: {finding.text}",
+            f"{finding.measured:.3g}",
+            finding.range,
+        )
+    return table
+
+
+def _cures(findings: Sequence[Finding]) -> Iterator[Text]:
+    cures = list(dict.fromkeys(finding.cure for finding in findings))
+    for cure in cures[:_MOST_CURES]:
+        yield Text(f"cure: {cure}")
+    if len(cures) > _MOST_CURES:
+        yield Text(f"and {len(cures) - _MOST_CURES} more: `finding.cure` of each")

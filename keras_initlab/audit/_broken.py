@@ -1,0 +1,121 @@
+"""What is wrong with weights whether training has touched them or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._arrays import to_numpy
+from ._finding import Finding
+from ._matrices import Weights
+
+# Fewer weights than these may be equal in two units by chance, in half precision.
+_LEAST_ROWS = 4
+_MAY_BE_ZERO = ("residual branch", "output")
+
+
+def not_finite(variables: Sequence[tuple[str, Any]]) -> Iterator[Finding]:
+    """Finds NaN and infinity in any variable."""
+    for path, variable in variables:
+        values = to_numpy(variable).astype("float64")
+        count = int(np.size(values) - np.sum(np.isfinite(values)))
+        if count:
+            yield Finding(
+                "not finite",
+                path,
+                (),
+                count,
+                (0.0, 0.0),
+                f"{count} of {values.size} values are NaN or infinite",
+                f"reinitialize(model, only=[{path!r}])",
+            )
+
+
+def constant(kernels: Sequence[Weights]) -> Iterator[Finding]:
+    """Finds kernels of a single value, whose units can never differ.
+
+    Zeros are left alone where they are a choice: in the last kernel of a residual
+    branch and in an output layer.
+    """
+    for one in kernels:
+        if not one.is_constant:
+            continue
+        value = float(one.values.flat[0])
+        if value or one.role not in _MAY_BE_ZERO:
+            yield Finding(
+                "constant",
+                one.path,
+                (),
+                1.0,
+                (2.0, float(one.values.size)),
+                f"all {one.values.size} weights are {value:.3g}: its units get equal "
+                "gradients and stay equal",
+                f"recommend(model).apply(only=[{one.path!r}], overwrite=True)",
+            )
+
+
+def symmetric_units(kernels: Sequence[Weights]) -> Iterator[Finding]:
+    """Finds units with the weights and bias of another unit of their layer."""
+    for one in kernels:
+        if not one.is_finite or one.is_constant:
+            continue
+        count = sum(_copies(block, bias) for block, bias in _blocks(one))
+        if count:
+            yield Finding(
+                "symmetric units",
+                one.path,
+                (),
+                count,
+                (0.0, 0.0),
+                f"{count} units have the weights of another one: they get equal "
+                "gradients and stay equal",
+                f"recommend(model).apply(only=[{one.path!r}], overwrite=True)",
+            )
+
+
+def identical_kernels(kernels: Sequence[Weights]) -> Iterator[Finding]:
+    """Finds trainable kernels that are equal, as one seed for several makes them."""
+    groups: dict[Any, list[Weights]] = {}
+    for one in kernels:
+        if one.kernel.variable.trainable and one.is_finite and not one.is_constant:
+            key = (one.values.shape, one.values.tobytes())
+            groups.setdefault(key, []).append(one)
+    for first, *others in groups.values():
+        if others:
+            related = tuple(other.path for other in others)
+            yield Finding(
+                "identical kernels",
+                first.path,
+                related,
+                1.0 + len(others),
+                (1.0, 1.0),
+                f"has the values of {_listed(related)}, as one seed or one initializer "
+                "for several layers makes them",
+                "recommend(model).apply(overwrite=True), or an initializer without a "
+                "seed for each layer",
+            )
+
+
+def _blocks(one: Weights) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each block of a kernel, with the biases of its columns."""
+    blocks = one.matrices()
+    bias = one.bias
+    if bias is None or bias.size != blocks.shape[0] * blocks.shape[2]:
+        bias = np.zeros(blocks.shape[0] * blocks.shape[2])
+    yield from zip(blocks, bias.reshape(blocks.shape[0], -1), strict=True)
+
+
+def _copies(block: np.ndarray, bias: np.ndarray) -> int:
+    """How many columns, other than zero, have the values of one before them."""
+    if block.shape[0] < _LEAST_ROWS:
+        return 0
+    columns = np.concatenate([block, bias[np.newaxis]]).T
+    columns = columns[np.any(block != 0, axis=0)]  # zeros may have been pruned
+    return len(columns) - len(np.unique(columns, axis=0))
+
+
+def _listed(paths: Sequence[str]) -> str:
+    rest = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
+    return ", ".join(repr(path) for path in paths[:2]) + rest

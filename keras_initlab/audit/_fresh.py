@@ -1,0 +1,150 @@
+"""What is wrong with weights that no training has touched yet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from .._activations import activation_statistics
+from .._fans import keras_fans
+from ..initializers import Orthogonal
+from ._finding import Finding
+from ._matrices import Weights
+from ._signs import is_centering
+
+# The textbook's schemes differ by factors of up to 2; SpectralNorm's 0.9 is half of a
+# unit gain. Farther off than these, a scale is no choice of scheme.
+_BELOW, _ABOVE = 3.0, 2.0
+_LEAST_SIZE = 16
+_MAY_BE_SMALL = ("residual branch", "output", "query", "key", "gate", "embedding")
+_LEAST_RATIO = 0.99
+_LARGEST_MATRIX = 4096
+
+
+def scale(kernels: Sequence[Weights]) -> Iterator[Finding]:
+    """Finds kernels whose gain is far from all that their true fans ask for."""
+    for one in kernels:
+        if not one.is_finite or one.is_constant or one.values.size < _LEAST_SIZE:
+            continue
+        fans = one.kernel.fans.at_least_one()
+        measured = math.sqrt(np.mean(np.square(one.values)) * fans.fan_in)
+        low, high = _expected_gains(one)
+        noise = 1 + 3 / math.sqrt(2 * one.values.size)
+        if not low / noise <= measured <= high * noise:
+            yield Finding(
+                "scale",
+                one.path,
+                (),
+                measured,
+                (low, high),
+                f"a signal of independent units leaves it {measured:.3g} times as "
+                f"large{_why(one)}",
+                f"recommend(model).apply(only=[{one.path!r}])",
+            )
+
+
+def orthogonality(kernels: Sequence[Weights]) -> Iterator[Finding]:
+    """Finds kernels that were to be orthogonal and, on their true axes, are not."""
+    for one in kernels:
+        if not one.is_finite or one.is_constant or not _is_to_be_orthogonal(one):
+            continue
+        blocks = one.matrices()
+        if min(blocks.shape[1:]) > _LARGEST_MATRIX:
+            continue
+        singular = np.linalg.svd(blocks, compute_uv=False)
+        ratio = float(np.min(singular[:, -1] / singular[:, 0]))
+        if ratio < _LEAST_RATIO:
+            gates = one.kernel.axes.gates
+            part = f"its {gates} gates" if gates > 1 else "its matrix"
+            yield Finding(
+                "orthogonality",
+                one.path,
+                (),
+                ratio,
+                (1.0, 1.0),
+                f"the singular values of {part} are apart by a factor of "
+                f"{1 / max(ratio, 1e-12):.3g}",
+                f"recommend(model).apply(only=[{one.path!r}])",
+            )
+
+
+def bias(kernels: Sequence[Weights]) -> Iterator[Finding]:
+    """Finds biases that are neither 0 nor one of the known choices.
+
+    Those are: a bias of an output layer; one that centers its layer; a uniform one of
+    at most 1/√fan_in; one value for each gate of a recurrent layer.
+    """
+    for one in kernels:
+        values = one.bias
+        if values is None or one.role == "output" or not np.isfinite(values).all():
+            continue
+        largest = float(np.max(np.abs(values), initial=0.0))
+        is_known = (
+            _is_by_gate(values, one)
+            or (np.ptp(values) > 0 and _is_small(largest, one))
+            or (np.ptp(values) > 0 and is_centering(values, one))
+        )
+        if largest and not is_known:
+            yield Finding(
+                "bias",
+                one.kernel.bias.path,
+                (one.path,),
+                largest,
+                (0.0, 0.0),
+                f"starts at up to {largest:.3g}, where 0 is expected",
+                f"recommend(model).apply(only=[{one.path!r}], overwrite=True), or "
+                "bias_initializer='zeros'",
+            )
+
+
+def _expected_gains(one: Weights) -> tuple[float, float]:
+    """Between what the known schemes give, on the true fans."""
+    fans = one.kernel.fans.at_least_one()
+    fan_ratio = fans.fan_in / fans.fan_out
+    spread = min(1.0, math.sqrt(fan_ratio))  # an orthogonal matrix to more units
+    by_outputs = math.sqrt(2 * min(fan_ratio, 2.0))  # He's, on fan_out
+    gains = [math.sqrt(2.0), by_outputs, *_activation_gains(one)]
+    low = 0.0 if one.role in _MAY_BE_SMALL else spread / _BELOW
+    return low, _ABOVE * max(gains)
+
+
+def _activation_gains(one: Weights) -> Iterator[float]:
+    try:
+        statistics = activation_statistics(one.activation)
+    except ValueError:
+        return
+    for moment in (statistics.second_moment, statistics.variance):
+        if moment > 0:
+            yield 1 / math.sqrt(moment)
+
+
+def _why(one: Weights) -> str:
+    true, seen = one.kernel.fans, keras_fans(one.kernel.shape)
+    if true.fan_in == seen.fan_in:
+        return ""
+    return f": its fan_in is {true.fan_in:g}, Keras counts {seen.fan_in:g}"
+
+
+def _is_to_be_orthogonal(one: Weights) -> bool:
+    part = one.kernel.name.removesuffix("_kernel")
+    initializer = getattr(one.kernel.layer, f"{part}_initializer", None)
+    if isinstance(initializer, Orthogonal):
+        return not initializer.per_head
+    return isinstance(initializer, keras.initializers.Orthogonal)
+
+
+def _is_small(largest: float, one: Weights) -> bool:
+    return largest <= 1.001 / math.sqrt(one.kernel.fans.at_least_one().fan_in)
+
+
+def _is_by_gate(values: np.ndarray, one: Weights) -> bool:
+    """Whether each gate has one value, of which only some are not 0."""
+    gates = one.kernel.axes.gates
+    if gates < 2 or values.shape[-1] % gates:
+        return False
+    each: Any = values.reshape(-1, gates, values.shape[-1] // gates)
+    return bool(np.all(np.ptp(each, axis=-1) == 0))

@@ -1,0 +1,68 @@
+"""Kernels as the matrices that they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._arrays import to_numpy
+from .._fans import Kernel
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A kernel with its values and its part in the model.
+
+    Attributes:
+        kernel: the kernel.
+        path: its path, unique in the model.
+        role: its role in the model, `hidden` where the graph is not known.
+        activation: the activation that its output meets, None for linear.
+        values: its values, float64.
+    """
+
+    kernel: Kernel
+    path: str
+    role: str
+    activation: Any
+    values: np.ndarray
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all values are numbers."""
+        return bool(np.isfinite(self.values).all())
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all values are one."""
+        return self.values.size > 1 and bool(np.ptp(self.values) == 0)
+
+    @property
+    def bias(self) -> np.ndarray | None:
+        """The bias that is added to what it computes, as matrix columns lie, or None.
+
+        None also if it does not have one value for each column.
+        """
+        if self.kernel.bias is None:
+            return None
+        return to_numpy(self.kernel.bias).astype("float64")
+
+    def matrices(self) -> np.ndarray:
+        """The blocks `(blocks, rows, columns)`: rows are what one unit sums over."""
+        axes, shape = self.kernel.axes, self.values.shape
+        rows, columns = list(axes.input_axes), list(axes.outputs)
+        batch = [i for i in range(len(shape)) if i not in (*rows, *columns)]
+        sizes = [_size(shape, part) for part in (batch, rows, columns)]
+        stack = self.values.transpose([*batch, *rows, *columns]).reshape(sizes)
+        if sizes[2] % axes.blocks:
+            return stack
+        apart = stack.reshape(sizes[0], sizes[1], axes.blocks, -1)
+        return apart.swapaxes(1, 2).reshape(-1, sizes[1], sizes[2] // axes.blocks)
+
+
+def _size(shape: Sequence[int], axes: Sequence[int]) -> int:
+    return math.prod(shape[axis] for axis in axes)

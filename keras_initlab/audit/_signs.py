@@ -1,0 +1,115 @@
+"""Whether training has touched a model's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from .._arrays import to_numpy
+from ._matrices import Weights
+
+# A kernel says little if its units are few.
+_LEAST_SIZE = 16
+# Of 2,000 draws of 16 x 16, the smallest that count, none exceeds the edge by more than
+# 1.13; of larger ones less.
+_MOST_EXCESS, _SIGMAS = 1.2, 7.0
+_ITERATIONS = 20
+
+
+def sign_of_training(model: keras.Model, kernels: Sequence[Weights]) -> str | None:
+    """What shows that training has touched the weights, None if nothing does.
+
+    - The optimizer has taken steps on this model.
+    - A bias or a weight or statistic of a normalization that starts at a constant has
+      left it, each value for itself. One that is another constant was set.
+    - A kernel is no independent draw any more: its largest singular value lies beyond
+      the edge of what draws reach (Marchenko and Pastur 1967), as gradients are of low
+      rank, or its units' mean squares vary by more than those of draws.
+
+    Short training of a network without biases may leave no sign; its scales are then
+    judged like fresh ones.
+    """
+    return _steps(model) or _moved(model, kernels) or _beyond_draws(kernels)
+
+
+def _steps(model: keras.Model) -> str | None:
+    optimizer = getattr(model, "optimizer", None)
+    iterations = getattr(optimizer, "iterations", None)
+    steps = 0 if iterations is None else int(to_numpy(iterations))
+    return f"its optimizer has taken {steps} steps" if steps else None
+
+
+def _moved(model: keras.Model, kernels: Sequence[Weights]) -> str | None:
+    kernel_of = {id(one.kernel.layer): one for one in kernels}
+    for layer in model._flatten_layers():
+        for variable in _constants(layer):
+            values = to_numpy(variable).astype("float64")
+            one = kernel_of.get(id(layer))
+            is_set = np.ptp(values) == 0 or not np.isfinite(values).all()
+            if not is_set and not (one is not None and is_centering(values, one)):
+                return f"{variable.path!r} has left the constant that it started at"
+    return None
+
+
+def _constants(layer: Any) -> Iterator[Any]:
+    """The layer's variables that start at a constant."""
+    names = ["beta", "gamma", "moving_mean", "moving_variance"]
+    if not getattr(layer, "unit_forget_bias", False):
+        names.append("bias")
+    kinds = (keras.initializers.Zeros, keras.initializers.Ones)
+    for name in names:
+        variable = getattr(layer, name, None)
+        initializer = getattr(layer, f"{name}_initializer", None)
+        if isinstance(variable, keras.Variable) and isinstance(initializer, kinds):
+            yield variable
+
+
+def is_centering(bias: np.ndarray, one: Weights) -> bool:
+    """Whether a bias is a multiple of its kernel's column sums, as `apply` sets it."""
+    sums = one.values.sum(axis=one.kernel.axes.input_axes)
+    if sums.shape != bias.shape or not np.any(sums):
+        return False
+    factor = np.vdot(sums, bias) / np.vdot(sums, sums)
+    return bool(np.allclose(bias, factor * sums, atol=1e-2 * np.abs(bias).max()))
+
+
+def _beyond_draws(kernels: Sequence[Weights]) -> str | None:
+    for one in kernels:
+        if one.is_finite and not one.is_constant:
+            blocks = [b for b in one.matrices() if min(b.shape) >= _LEAST_SIZE]
+            if any(_excess(b) > _MOST_EXCESS or _is_unequal(b) for b in blocks):
+                return f"{one.path!r} is no independent draw"
+    return None
+
+
+def _excess(block: np.ndarray) -> float:
+    """The largest singular value over the edge, rms·(√rows + √columns), of draws.
+
+    By power iteration, which can only fall short of it.
+    """
+    vector = np.random.default_rng(0).normal(size=block.shape[1])
+    length = 0.0
+    for _ in range(_ITERATIONS):
+        vector = block.T @ (block @ (vector / np.linalg.norm(vector)))
+        length = float(np.linalg.norm(vector))
+        if not length:
+            return 0.0
+    edge = np.sqrt(np.mean(np.square(block))) * sum(np.sqrt(block.shape))
+    return float(np.sqrt(length) / edge)
+
+
+def _is_unequal(block: np.ndarray) -> bool:
+    """Whether columns' mean squares vary more than those of independent draws.
+
+    For n independent entries of kurtosis k, a column's mean square has the relative
+    variance (k − 1)/n; over m columns, its estimate has a relative error of √(2/m).
+    """
+    squares = np.square(block)
+    rows, columns = block.shape
+    mean = squares.mean()
+    expected = (np.square(squares).mean() / mean**2 - 1) / rows
+    found = squares.mean(axis=0).var() / mean**2
+    return bool(found > expected * (1 + _SIGMAS * np.sqrt(2 / columns)))
