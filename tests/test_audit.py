@@ -267,13 +267,13 @@ def test_sound_weights_give_no_alarm(name, seed):
     assert named(SOUND[name]()) == []
 
 
-@pytest.mark.parametrize("name", [*ZOO][:12])
+@pytest.mark.parametrize("name", [*ZOO][::9])
 def test_no_alarm_on_a_model_initialized_rightly(name):
     check_sound(name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*ZOO][12:])
+@pytest.mark.parametrize("name", [n for i, n in enumerate(ZOO) if i % 9])
 def test_no_alarm_on_any_model_initialized_rightly(name):
     check_sound(name)
 
@@ -305,11 +305,10 @@ def training(name):
     ]
 
 
-@pytest.mark.parametrize("keeps_optimizer", [True, False])
 @pytest.mark.parametrize(
     "name", ["dense", "without biases", "recurrent", "convolutions"]
 )
-def test_no_alarm_on_a_trained_model(name, keeps_optimizer):
+def test_no_alarm_on_a_trained_model(name):
     x, y = digits()
     bias = name != "without biases"
     head = layers.Dense(10, use_bias=bias)
@@ -317,8 +316,8 @@ def test_no_alarm_on_a_trained_model(name, keeps_optimizer):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(3e-3), loss)
     model.fit(x, y, 64, epochs=6, verbose=0)
-    if not keeps_optimizer:
-        model.optimizer.iterations.assign(0)
+    assert audit(model).trained == "its optimizer has taken 174 steps"
+    model.optimizer.iterations.assign(0)  # as in a model saved without it
     found = audit(model)
     assert list(found) == []
     assert found.trained or name == "without biases"  # too short to tell
@@ -381,7 +380,7 @@ def test_other_types_of_numbers(dtype):
     model = keras.Sequential([keras.Input((WIDTH,)), *hidden, head])
     assert named(model) == []
     kernel = hidden[1].kernel
-    kernel.assign(keras.ops.ones_like(kernel))
+    kernel.assign(np.ones(kernel.shape))
     (found,) = audit(model)
     assert found.kind == "constant"
 
