@@ -32,7 +32,7 @@ def draw(
     seeded = _seeded(initializer, seed, layer, axes)
     with placed(Placement(layer, axes, variable=variable)):
         values = to_numpy(seeded(shape, dtype=variable.dtype))
-    bad = np.count_nonzero(~np.isfinite(values.astype("float64")))
+    bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad or values.shape != shape:
         raise ValueError(
             message(

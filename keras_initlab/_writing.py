@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -19,21 +20,34 @@ class Applied:
     """What was written into a model, and the way back.
 
     Attributes:
-        changed: paths of the variables that were written.
+        changed: paths of the variables that were written, or would be.
+        magnitudes: for each of them `(before, after)`: the root mean square of its
+            former values and of the new ones.
         nbytes: size of the copy of the former values that `undo` holds.
         seed: the base seed that was used, also where none was given.
+        is_dry_run: whether nothing was written.
     """
 
-    def __init__(self, model: keras.Model, former: Values, seed: int):
+    def __init__(
+        self, model: keras.Model, fresh: Values, seed: int, is_dry_run: bool = False
+    ):
+        former = [(variable, to_numpy(variable)) for variable, _ in fresh]
         self._model = weakref.ref(model)
         self._structure = structure(model)
-        self._former = list(former)
-        self.changed = tuple(variable.path for variable, _ in former)
-        self.nbytes = sum(value.nbytes for _, value in former)
+        self._former = [] if is_dry_run else former
+        self.changed = tuple(variable.path for variable, _ in fresh)
+        self.magnitudes = {
+            variable.path: (_root_mean_square(before), _root_mean_square(after))
+            for (variable, before), (_, after) in zip(former, fresh, strict=True)
+        }
+        self.nbytes = sum(value.nbytes for _, value in self._former)
         self.seed = seed
+        self.is_dry_run = is_dry_run
 
     def undo(self) -> None:
         """Brings back the exact former values, also after training in between.
+
+        After a dry run there is nothing to bring back, and nothing happens.
 
         Raises:
             StructureChangedError: if the model's variables are no longer the same.
@@ -43,6 +57,9 @@ class Applied:
             variable.assign(value)
 
     def __repr__(self) -> str:
+        if self.is_dry_run:
+            count = len(self.changed)
+            return f"Applied(dry run: {count} variables would change, seed={self.seed})"
         return (
             f"Applied(changed={len(self.changed)} variables, "
             f"undo holds {self.nbytes / 2**20:.1f} MiB, seed={self.seed})"
@@ -51,8 +68,7 @@ class Applied:
 
 def write(model: keras.Model, fresh: Values, seed: int) -> Applied:
     """Writes all values; if one cannot be written, none stays."""
-    former = [(variable, to_numpy(variable)) for variable, _ in fresh]
-    applied = Applied(model, former, seed)
+    applied = Applied(model, fresh, seed)
     try:
         for variable, value in fresh:
             variable.assign(value)
@@ -60,6 +76,11 @@ def write(model: keras.Model, fresh: Values, seed: int) -> Applied:
         applied.undo()
         raise
     return applied
+
+
+def plan(model: keras.Model, fresh: Values, seed: int) -> Applied:
+    """Tells what `write` would write, without writing it."""
+    return Applied(model, fresh, seed, is_dry_run=True)
 
 
 def fresh_slots(model: Any) -> list[tuple[Any, np.ndarray]]:
@@ -78,6 +99,12 @@ def _built_for(optimizer: Any) -> list[Any]:
     # Some of them may have been frozen since. One that scales the loss holds another.
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return getattr(inner, "_trainable_variables", [])
+
+
+def _root_mean_square(values: np.ndarray) -> float:
+    # A dot product needs no squared copy; bfloat16 has none.
+    flat = np.ravel(values.astype("float32", copy=False))
+    return math.sqrt(float(np.dot(flat, flat)) / max(1, flat.size))
 
 
 def structure(model: keras.Model) -> list[tuple[Any, ...]]:

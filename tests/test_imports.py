@@ -27,7 +27,9 @@ FLOORS = {
     "recommend": 5,
     "audit": 6,
     "callbacks": 5,
+    "_cli": 7,
     "__init__": 7,
+    "__main__": 8,
 }
 # What loads only where it is used: {module: files that may import it}.
 HEAVY = {

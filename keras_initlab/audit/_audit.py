@@ -17,7 +17,7 @@ from .._arrays import to_numpy
 from .._errors import NoKernelsError, UnsupportedModelError, message
 from .._fans import check_built, kernels
 from ..inspection import inspect, variable_paths
-from ..recommend._report import as_text
+from ..recommend import as_text
 from . import _broken, _fresh
 from ._finding import Finding
 from ._matrices import Weights

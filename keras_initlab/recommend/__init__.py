@@ -2,6 +2,7 @@
 
 from ._recommend import recommend as recommend
 from ._recommendation import Recommendation as Recommendation
+from ._report import as_text as as_text
 from ._row import Row as Row
 from ._rules import WidthsRecommendation as WidthsRecommendation
 from ._rules import recommend_widths as recommend_widths

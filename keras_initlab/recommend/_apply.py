@@ -12,9 +12,10 @@ from .. import _seeds
 from .._choosing import chosen
 from .._drawing import draw, draw_bias
 from .._errors import check_count
-from .._writing import Applied, fresh_slots, write
+from .._writing import Applied, fresh_slots, plan, write
 from ._row import Row
 from ._trained import check_untrained
+from ._truncated import truncated_normal, truncated_std
 
 
 def apply_rows(
@@ -24,6 +25,7 @@ def apply_rows(
     only: Sequence[str] | Callable[[Row], bool] | None,
     overwrite: bool,
     reset_optimizer: bool,
+    dry_run: bool,
 ) -> Applied:
     """Does what `Recommendation.apply` documents."""
     if seed is not None:
@@ -38,19 +40,13 @@ def apply_rows(
         fresh += _drawn(row, base)
     if reset_optimizer:
         fresh += fresh_slots(model)
-    return write(model, fresh, base)
+    return plan(model, fresh, base) if dry_run else write(model, fresh, base)
 
 
 def _drawn(row: Row, base: int) -> list[tuple[Any, np.ndarray]]:
     """The new values of a row's kernel and of its layer's bias."""
     kernel, place = row.kernel, row.kernel.key
-    values = draw(
-        _by_the_layer(row.initializer),
-        kernel.variable,
-        _seeds.derive(base, *place, 0),
-        kernel.layer,
-        kernel.axes,
-    )
+    values = kernel_values(row, _seeds.derive(base, *place, 0))
     fresh = [(kernel.variable, values)]
     if kernel.bias is None:
         return fresh
@@ -60,6 +56,16 @@ def _drawn(row: Row, base: int) -> list[tuple[Any, np.ndarray]]:
         return [*fresh, (kernel.bias, offset.astype(values.dtype))]
     seed = _seeds.derive(base, *place, 1)
     return [*fresh, (kernel.bias, draw_bias(kernel.layer, kernel.bias, seed))]
+
+
+def kernel_values(row: Row, seed: int) -> np.ndarray:
+    """Returns what a row's initializer draws for its kernel, without writing it."""
+    kernel = row.kernel
+    std = truncated_std(row.initializer, kernel)
+    if std is not None:
+        return truncated_normal(kernel.shape, std, seed)
+    initializer = _by_the_layer(row.initializer)
+    return draw(initializer, kernel.variable, seed, kernel.layer, kernel.axes)
 
 
 def _by_the_layer(initializer: Any) -> Any:

@@ -12,6 +12,7 @@ from .._writing import Applied, check_structure, structure
 from ..inspection import Inspection
 from ._apply import apply_rows
 from ._choice import Choice
+from ._comparison import PolicyComparison
 from ._report import as_text, render
 from ._row import Row, make_row
 
@@ -54,6 +55,7 @@ class Recommendation(Sequence[Row]):
         only: Sequence[str] | Callable[[Row], bool] | None = None,
         overwrite: bool = False,
         reset_optimizer: bool = False,
+        dry_run: bool = False,
     ) -> Applied:
         """Writes fresh weights into the model, in place.
 
@@ -69,9 +71,11 @@ class Recommendation(Sequence[Row]):
                 all.
             overwrite: also overwrite weights that look trained.
             reset_optimizer: also set the optimizer's slots and step count back.
+            dry_run: check and draw everything, and write nothing. With the `seed` that
+                the result names, the same call without it writes just these values.
 
         Returns:
-            An `Applied`, which lists what changed and can undo it.
+            An `Applied`, which lists what changed (or would) and can undo it.
 
         Raises:
             TrainedWeightsError: if the model looks trained and `overwrite` is False.
@@ -80,8 +84,33 @@ class Recommendation(Sequence[Row]):
         """
         check_structure(self._model, self._structure)
         return apply_rows(
-            self._model, self._rows, seed, only, overwrite, reset_optimizer
+            self._model, self._rows, seed, only, overwrite, reset_optimizer, dry_run
         )
+
+    def compare(self, other: Recommendation) -> PolicyComparison:
+        """Sets another recommendation for the same model beside this one.
+
+        Args:
+            other: what another policy, or the same with other arguments, recommends.
+
+        Returns:
+            A `PolicyComparison`: print it, iterate over its rows. Each names both
+            initializers and, where they differ, why.
+
+        Raises:
+            ValueError: if `other` is no recommendation for the same kernels.
+
+        Example:
+            >>> layers = [keras.layers.Dense(64, "relu", name=f"d{i}") for i in (1, 2)]
+            >>> model = keras.Sequential([keras.Input((32,)), *layers])
+            >>> advice = keras_initlab.recommend(model)
+            >>> compared = advice.compare(keras_initlab.recommend(model, "rules"))
+            >>> [difference.is_alike for difference in compared]
+            [False, True]
+            >>> compared[0].why.partition(";")[0]
+            'reads the input, which no activation has shrunk'
+        """
+        return PolicyComparison(self, other)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as plain values, numbers rounded to four digits."""

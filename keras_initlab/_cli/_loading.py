@@ -1,0 +1,112 @@
+"""Reading models from files, safely, and writing them."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import keras
+
+from .._errors import message
+from ._command import UsageError
+
+_SUFFIX = ".keras"
+_LONGEST_CAUSE = 300
+
+
+def load(path: Path, with_optimizer: bool = False) -> keras.Model:
+    """Loads a `.keras` file without running code that lies in it.
+
+    Args:
+        path: the file.
+        with_optimizer: also restore what `compile` was given and the optimizer.
+
+    Raises:
+        UsageError: if there is no such file, it is no such model, or holds code.
+    """
+    _check_file(path)
+    try:
+        loaded = keras.saving.load_model(path, compile=with_optimizer, safe_mode=True)
+    except Exception as error:  # Keras raises whatever its layers raise
+        raise _refusal(path, error) from error
+    if not isinstance(loaded, keras.Model):
+        raise UsageError(_no_model(path, f"a {type(loaded).__name__}"))
+    return loaded
+
+
+def check_free(path: Path) -> None:
+    """Raises if no model may be written to a path: a file is there, or no folder.
+
+    Raises:
+        UsageError: in these cases, and for another suffix than `.keras`.
+    """
+    problem = None
+    if path.suffix != _SUFFIX:
+        problem = "whose name does not end with it"
+    elif path.exists():
+        problem = "which exists"
+    elif not path.parent.is_dir():
+        problem = "in a folder that does not exist"
+    if problem:
+        raise UsageError(
+            message(f"`--apply` must name a new {_SUFFIX} file.", f"{path}, {problem}")
+        )
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Saves a model, all of it or nothing.
+
+    Raises:
+        UsageError: if the file cannot be written.
+    """
+    part = path.with_name(f"{path.stem}.part{_SUFFIX}")
+    try:
+        model.save(part)
+        part.replace(path)
+    except OSError as error:
+        raise UsageError(
+            message("`--apply` must name a file to write.", f"{path}, {error}")
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise UsageError(message("`model` must be a file.", f"{path}, not found"))
+    if path.is_dir() or path.suffix != _SUFFIX or not zipfile.is_zipfile(path):
+        what = "a folder" if path.is_dir() else "a file of another kind"
+        raise UsageError(_no_model(path, what))
+
+
+def _no_model(path: Path, what: str) -> str:
+    return message(
+        f"`model` must be a {_SUFFIX} file that holds a model.",
+        f"{path}, {what}",
+        f"Save one with `model.save('model{_SUFFIX}')`.",
+    )
+
+
+def _refusal(path: Path, error: BaseException) -> UsageError:
+    """What to say of a file that Keras does not load."""
+    cause = " ".join(str(error).split())
+    if "safe_mode" in cause or "unsafe" in cause:
+        return UsageError(
+            message(
+                "`model` must not hold Python code; no `safe_mode=False` is offered.",
+                f"{path} with a Lambda layer, or another object that is code",
+                "If you trust the file, load it yourself by `keras.saving.load_model("
+                "path, safe_mode=False)` and call `keras_initlab.recommend(model)`.",
+            )
+        )
+    if "register_keras_serializable" in cause or "custom_objects" in cause:
+        return UsageError(
+            message(
+                "`model` must be made of Keras's own classes.",
+                f"{path}, {cause[:_LONGEST_CAUSE]}",
+                "Import your classes in Python, load the model there and call "
+                "`keras_initlab.recommend(model)`.",
+            )
+        )
+    what = f"{type(error).__name__}: {cause[:_LONGEST_CAUSE]}"
+    return UsageError(_no_model(path, what))

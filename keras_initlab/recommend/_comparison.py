@@ -1,0 +1,271 @@
+"""Two recommendations for one model side by side, and why they differ."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Group
+from rich.text import Text
+
+from .._errors import message
+from ._apply import kernel_values
+from ._grouping import skeleton, spanned
+from ._report import (
+    add_blocks,
+    as_text,
+    common_prefix,
+    folded_label,
+    new_table,
+    notes,
+    shown_paths,
+)
+from ._row import Row, initializer_label
+from ._truncated import PLAIN
+
+_DAMPED = ("AdaptiveHe", "LayerSequential")
+_GEOMETRIC = ("DeltaOrthogonal", "MirroredOrthogonal", "Orthogonal")
+_BEYOND_THE_TABLE = (
+    "attention output",
+    "embedding",
+    "gate",
+    "key",
+    "query",
+    "recurrent",
+    "recurrent input",
+    "value",
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two recommendations for one kernel.
+
+    Attributes:
+        one: the row of the first recommendation.
+        other: the row of the second one.
+        why: why they differ, in words; empty where they do not.
+    """
+
+    one: Row
+    other: Row
+    why: str
+
+    @property
+    def path(self) -> str:
+        """The kernel's path."""
+        return self.one.path
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether both recommend the same initializer."""
+        return not self.why
+
+    def size_ratio(self) -> float:
+        """Returns the other's root mean square over this one's, drawn with one seed.
+
+        1 for a kernel that both leave as it is or set to zero.
+        """
+        if self.one.initializer is None or self.other.initializer is None:
+            return 1.0
+        drawn = [kernel_values(row, seed=0) for row in (self.one, self.other)]
+        sizes = [float(np.linalg.norm(values.astype("float32"))) for values in drawn]
+        if sizes[0] == 0:
+            return math.inf if sizes[1] else 1.0
+        return sizes[1] / sizes[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns both initializers as plain values, numbers rounded to four digits."""
+        return {
+            "path": self.path,
+            "role": self.one.role,
+            "initializers": [
+                row.to_dict()["initializer"] for row in (self.one, self.other)
+            ],
+            "is_alike": self.is_alike,
+            "why": self.why,
+        }
+
+
+class PolicyComparison(Sequence[Difference]):
+    """What two recommendations say about each kernel of a model.
+
+    A sequence of `Difference`s in the order of the model; printing it shows a table.
+
+    Attributes:
+        policies: the two policies.
+        model_name: the model's name.
+    """
+
+    def __init__(self, one: Any, other: Any):
+        _check_same(one, other)
+        self.model_name = one.model_name
+        self.policies = (one.policy, other.policy)
+        self._both = (one, other)
+        self._differences = tuple(
+            Difference(a, b, _why(a, b, self.policies))
+            for a, b in zip(one, other, strict=True)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as plain values, numbers rounded to four digits."""
+        return {
+            "model": self.model_name,
+            "policies": list(self.policies),
+            "issues": [list(advice.issues) for advice in self._both],
+            "advice": [list(advice.advice) for advice in self._both],
+            "kernels": [difference.to_dict() for difference in self],
+        }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Returns `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._differences[index]
+
+    def __iter__(self) -> Iterator[Difference]:
+        return iter(self._differences)
+
+    def __len__(self) -> int:
+        return len(self._differences)
+
+    def __rich__(self) -> Any:
+        alike = sum(difference.is_alike for difference in self)
+        title = (
+            f"{self.model_name}: policies {self.policies[0]!r} and "
+            f"{self.policies[1]!r}, alike for {alike} of {len(self)} kernels"
+        )
+        whys = list(dict.fromkeys(skeleton(d.why) for d in self if d.why))
+        texts = [
+            spanned([d.why for d in self if skeleton(d.why) == why]) for why in whys
+        ]
+        advice = [
+            Text(f"advice ({one.policy}): {sentence}")
+            for one in self._both
+            for sentence in one.advice
+        ]
+        table = _table(title, self.policies, self._differences, whys)
+        return Group(table, notes(texts), _LEGEND, *advice)
+
+    def __repr__(self) -> str:
+        return as_text(self.__rich__())
+
+
+_LEGEND = Text(
+    "size: root mean square of the second kernel over that of the first.", style="dim"
+)
+
+
+def _table(
+    title: str, policies: Sequence[str], rows: Sequence[Difference], whys: list[str]
+) -> Any:
+    table = new_table(title)
+    table.add_column("kernel\n  shape", overflow="fold")
+    for policy in policies:
+        table.add_column(policy, overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("why", justify="right", no_wrap=True)
+    prefix = common_prefix([row.path for row in rows])
+    looks = [tuple(map(skeleton, _look(row))) for row in rows]
+    add_blocks(table, rows, looks, lambda group: _cells(group, prefix, whys))
+    return table
+
+
+def _cells(rows: Sequence[Difference], prefix: str, whys: list[str]) -> list[str]:
+    first, looks = rows[0], map(_look, rows)
+    shape, one, other, _ = (spanned(texts) for texts in zip(*looks, strict=True))
+    return [
+        shown_paths([row.path for row in rows], shape, prefix),
+        folded_label(one),
+        "the same" if first.is_alike else folded_label(other),
+        "1" if first.is_alike else _sizes(rows),
+        f"({whys.index(skeleton(first.why)) + 1})" if first.why else "",
+    ]
+
+
+def _sizes(rows: Sequence[Difference]) -> str:
+    ends = (rows[0], rows[-1]) if len(rows) > 1 else rows
+    return spanned([f"{row.size_ratio():.2g}" for row in ends])
+
+
+def _look(row: Difference) -> tuple[str, str, str, str]:
+    labels = [initializer_label(one.initializer) for one in (row.one, row.other)]
+    return (" × ".join(map(str, row.one.shape)), labels[0], labels[1], row.why)
+
+
+def _why(one: Row, other: Row, policies: tuple[str, str]) -> str:
+    """Why two rows differ: what the rule table does not see, or else both reasons."""
+    if _is_alike(one, other):
+        return ""
+    if sorted(policies) != ["rules", "signal"]:
+        return f"{one.reason} / {other.reason}"
+    seen, blind = (one, other) if policies[0] == "signal" else (other, one)
+    return f"{_seen(seen)}; {_by_the_table(blind)}"
+
+
+def _seen(row: Row) -> str:
+    """What the signal policy sees in a kernel."""
+    if type(row.initializer).__name__ in _GEOMETRIC and row.role != "recurrent":
+        return "in a deep plain stretch the geometry must be kept, not the scale alone"
+    if row.kernel.branches:
+        return f"closes 1 of {row.kernel.branches} residual branches"
+    if row.role in _BEYOND_THE_TABLE:
+        article = "an" if row.role[0] in "aeiou" else "a"
+        return f"is {article} {row.role} kernel"
+    if row.kernel.upstream is None:
+        return "reads the input, which no activation has shrunk"
+    return row.reason.partition(":")[0].partition(",")[0]
+
+
+def _by_the_table(row: Row) -> str:
+    """What the rule table goes by instead."""
+    name = type(row.initializer).__name__
+    if name == "SpectralNorm":
+        return "the table sets the largest singular value"
+    if name in _DAMPED:
+        return "the table shrinks kernels with depth"
+    if name == "WidthAware":
+        return "the table goes by the change of width"
+    activation = row.reason.partition(",")[0]
+    return f"the table takes {activation} for all"
+
+
+def _is_alike(one: Row, other: Row) -> bool:
+    return _drawn_from(one) == _drawn_from(other)
+
+
+def _drawn_from(row: Row) -> Any:
+    """What tells initializers apart; whether the tails are cut does not."""
+    if row.initializer is None:
+        return None
+    found = row.to_dict()["initializer"]
+    settings = {**found["config"], "seed": None}
+    name = found["class_name"]
+    if type(row.initializer) in PLAIN and row.initializer.distribution != "uniform":
+        own = row.initializer
+        name, settings = "VarianceScaling", {"scale": own.scale, "mode": own.mode}
+    return name, settings
+
+
+def _check_same(one: Any, other: Any) -> None:
+    kernels = [
+        [id(row.kernel.variable) for row in getattr(advice, "_rows", ())]
+        for advice in (one, other)
+    ]
+    if kernels[0] == kernels[1]:
+        return
+    received = getattr(other, "model_name", None)
+    raise ValueError(
+        message(
+            "`other` must be a recommendation for the same model.",
+            f"other={other!r}"
+            if received is None
+            else f"other for {received!r} beside {one.model_name!r}",
+            'For example `recommend(model, "rules")`.',
+        )
+    )

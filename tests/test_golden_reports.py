@@ -1,0 +1,159 @@
+"""Whole recommendations, as JSON that is the same on every backend, and as text.
+
+After a change of the policy, write them anew and look at what git says has changed:
+
+    python tests/test_golden_reports.py --write
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import zoo
+
+from keras_initlab import recommend
+from keras_initlab.recommend import _comparison
+
+FOLDER = Path(__file__).parent / "golden"
+
+
+def quickstart():
+    """The README's first model, which is the quickstart's too."""
+    hidden = [layers.Dense(128, "relu") for _ in range(50)]
+    return keras.Sequential([keras.Input((64,)), *hidden, layers.Dense(10)])
+
+
+def deep_tanh():
+    hidden = [layers.Dense(32, "tanh") for _ in range(6)]
+    return keras.Sequential([keras.Input((64,)), *hidden, layers.Dense(10)])
+
+
+def deep_sigmoid():
+    hidden = [layers.Dense(32, "sigmoid") for _ in range(6)]
+    return keras.Sequential([keras.Input((64,)), *hidden, layers.Dense(10)])
+
+
+def part_frozen():
+    """New layers after pretrained ones."""
+    model = zoo.ZOO["vgg"].build()
+    for layer in model.layers[:4]:
+        layer.trainable = False
+    return model
+
+
+OWN = [deep_sigmoid, deep_tanh, part_frozen, quickstart]
+FROM_THE_ZOO = [
+    "GAN",
+    "SubclassedResNet",
+    "VAE",
+    "bidirectional",
+    "conv_lstm",
+    "convnext",
+    "dense_blocks",
+    "lstm_stack",
+    "mixture_of_experts",
+    "mlp",
+    "transformer_encoder",
+    "unet",
+]
+MODELS = {
+    **{name: zoo.ZOO[name].build for name in FROM_THE_ZOO},
+    **{build.__name__: build for build in OWN},
+}
+# Models whose tables are kept too.
+TABLES = ["convnext", "quickstart", "transformer_encoder", "unet"]
+
+
+def both(name):
+    """Both policies' recommendations for a model."""
+    keras.backend.clear_session()  # automatic names count what was built before
+    model = MODELS[name]()
+    return recommend(model), recommend(model, "rules")
+
+
+def found(name):
+    """Both recommendations as plain values, and why they differ."""
+    signal, rules = both(name)
+    whys = {one.path: one.why for one in signal.compare(rules)}
+    return {"signal": signal.to_dict(), "rules": rules.to_dict(), "whys": whys}
+
+
+def table(name):
+    return "\n\n".join(map(repr, both(name))) + "\n"
+
+
+def as_json(values):
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+
+
+def write():
+    FOLDER.mkdir(exist_ok=True)
+    for path in FOLDER.iterdir():
+        path.unlink()
+    for name in MODELS:
+        text = as_json(found(name))
+        (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
+    for name in TABLES:
+        (FOLDER / f"{name}.txt").write_text(table(name), encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    zoo.without_draws(monkeypatch)
+    # The size of what is drawn depends on the backend's random numbers.
+    monkeypatch.setattr(_comparison, "kernel_values", lambda row, seed: np.ones(2))
+
+
+def test_there_are_a_dozen():
+    assert len(MODELS) >= 12
+    files = {f"{name}.json" for name in MODELS} | {f"{name}.txt" for name in TABLES}
+    assert {path.name for path in FOLDER.iterdir()} == files
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_backend_recommends_what_the_file_says(name):
+    expected = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    assert found(name) == expected
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_numbers_have_four_digits(name):
+    text = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    numbers = re.findall(r": (-?\d+\.\d+(?:e-?\d+)?),?$", text, flags=re.MULTILINE)
+    assert numbers
+    for number in numbers:
+        assert float(number) == float(f"{float(number):.4g}")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_backend_shows_the_table_that_the_file_holds(name):
+    assert table(name) == (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_tables_hold_together(name):
+    """What must be true of any table, whatever the policy says."""
+    signal, rules = both(name)
+    for shown in (signal, rules, signal.compare(rules)):
+        lines = repr(shown).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert len(lines) < 30 + 5 * len(signal)
+        assert all(line == line.rstrip() for line in lines)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit(__doc__)
+    import os
+
+    os.environ["COLUMNS"] = "80"
+    write()
