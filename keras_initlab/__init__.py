@@ -31,6 +31,7 @@ from ._writing import Applied as Applied
 from .audit import Audit as Audit
 from .audit import Finding as Finding
 from .audit import audit as audit
+from .calibration import calibrate as calibrate
 from .initializers import initializer_for as initializer_for
 from .recommend import Recommendation as Recommendation
 from .recommend import WidthsRecommendation as WidthsRecommendation

@@ -28,6 +28,7 @@ FLOORS = {
     "audit": 6,
     "callbacks": 5,
     "_cli": 7,
+    "calibration": 6,
     "__init__": 7,
     "__main__": 8,
 }

@@ -1,0 +1,240 @@
+"""Layer-sequential unit variance in one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+from keras import ops
+
+from .. import _seeds
+from .._choosing import chosen
+from .._drawing import draw
+from .._errors import (
+    NoKernelsError,
+    TrainedWeightsError,
+    check_count,
+    check_flag,
+    check_positive,
+    message,
+)
+from .._fans import Kernel, check_built, kernels
+from .._writing import write
+from ..initializers import Orthogonal
+from ..recommend._trained import _moved, _steps_taken
+from ..signal._record import all_replaced
+from ._batch import check_fits, first_batch
+from ._hooks import hooks, is_known
+from ._pass import Pass
+from ._report import Calibrated
+from ._scaling import Wanted
+
+
+def calibrate(
+    model: keras.Model,
+    x: Any,
+    target_std: float = 1.0,
+    *,
+    per_channel: bool = False,
+    center_bias: bool = False,
+    orthogonal: bool = False,
+    training: bool = False,
+    only: Sequence[str] | Callable[[Kernel], bool] | None = None,
+    seed: int | None = None,
+    overwrite: bool = False,
+) -> Calibrated:
+    """Scales every kernel so that what it computes has one standard deviation on `x`.
+
+    The model runs once, eagerly, on one batch. Where a kernel's output comes by (its
+    pre-activation, the bias added), its standard deviation over examples, positions
+    and channels is measured, the kernel divided by it, and the output handed on as it
+    is with the new kernel. Running the model on `x` once more, in the same mode, then
+    finds `target_std` at every kernel, whatever the layers between them do. On other
+    data it holds as far as the batch is like them.
+
+    It holds at the first call of a layer that is called several times. A loop over
+    time cannot be corrected while it runs: in recurrent layers the kernel is scaled by
+    the standard deviation of the input projection (without bias and state), and the
+    recurrent kernel drawn orthogonal for each gate. Positions that a mask hides count
+    as others do. Left as they are, each with its reason in the result: frozen and
+    quantized kernels, those of custom layers (but layers inside these are calibrated),
+    those whose output is constant or holds fewer than 8 values, and those that the
+    pass does not reach. Biases keep their values; if these vary, the kernel's factor
+    takes that into account.
+
+    Args:
+        model: a built Keras model or layer of any kind.
+        x: one batch of inputs `(batch, …)`, an array or a list or dict of them; or
+            data as for `fit` (`tf.data.Dataset`, `PyDataset`, `DataLoader`,
+            generator), of which the first batch is taken and its targets left out. An
+            array is run as a whole: 32 to 256 examples are usual.
+        target_std: the standard deviation of each kernel's output, positive.
+        per_channel: give it to each output channel (unit, filter) by itself.
+        center_bias: also move biases so that what each kernel adds to its channels is
+            0 on average. Kernels without a trainable bias are only scaled.
+        orthogonal: begin with orthogonal kernels, as the published procedure does,
+            and not with the present ones. Embeddings stay.
+        training: the mode in which the model runs. By default, dropout does nothing
+            and batch normalization uses its moving statistics; these and the states
+            of Keras's random generators are the same afterwards in any case.
+        only: paths of kernels or layers, or a function of a kernel (with `variable`,
+            `layer`, `axes`) that says whether to calibrate it; None for all.
+        seed: a non-negative int for repeatable orthogonal kernels; None for fresh ones.
+        overwrite: also change weights that look trained.
+
+    Returns:
+        A `Calibrated`: a table of the standard deviations before and after, with
+        `changed`, `skipped` and `undo()`.
+
+    Raises:
+        TypeError: if `model` is no Keras model, or `x` holds no arrays.
+        UnbuiltModelError: if the model has no weights yet.
+        NoKernelsError: if it has no kernel.
+        TrainedWeightsError: if the weights look trained and `overwrite` is False.
+        ValueError: for an argument out of range, an empty batch, inputs that are not
+            finite or not of the model's shapes, or a kernel whose output is not
+            finite. Whatever goes wrong while the model runs is passed on. All weights
+            are then as they were.
+
+    Example:
+        >>> layers = [keras.layers.Dense(64, "relu") for _ in range(9)]
+        >>> model = keras.Sequential([keras.Input((32,)), *layers])
+        >>> x = np.random.default_rng(0).normal(size=(128, 32)).astype("float32")
+        >>> calibrated = calibrate(model, x)
+        >>> calibrated[8].std_before < 0.75, calibrated[8].std_after
+        (True, 1.0)
+        >>> inner = keras.Model(model.inputs[0], layers[7].output)(x)
+        >>> bool(abs(keras.ops.std(inner @ layers[8].kernel) - 1) < 1e-3)
+        True
+        >>> calibrated.undo()
+
+    References:
+        Mishkin and Matas 2016, "All you need is a good init", 1511.06422, algorithm 1;
+        which runs the model one to ten times for each layer. Saxe et al. 2014,
+        1312.6120, for orthogonal kernels.
+    """
+    check_built("model", model)
+    wanted = Wanted(
+        check_positive("target_std", target_std, usual=1.0),
+        check_flag("per_channel", per_channel),
+        check_flag("center_bias", center_bias),
+    )
+    check_flag("orthogonal", orthogonal)
+    check_flag("training", training)
+    check_flag("overwrite", overwrite)
+    if seed is not None:
+        seed = check_count("seed", seed, usual=0, least=0)
+    base = _seeds.fresh() if seed is None else seed
+    meant = _meant(model, only)
+    if not overwrite:
+        _check_untrained(model, meant, is_part=only is not None)
+    batch = first_batch(x)
+    check_fits(model, batch)
+    reasons = _reasons(model, meant)
+    drawn = _drawn(meant, reasons, base, orthogonal)
+    scope = keras.StatelessScope(state_mapping=_values(model, drawn))
+    run = Pass(meant, reasons, wanted, scope)
+    _run(model, batch, training, run, scope)
+    fresh = run.finish()
+    rows = [run.rows[id(kernel.variable)] for kernel in meant]
+    return Calibrated(write(model, fresh, base), model.name, rows)
+
+
+def _meant(
+    model: keras.Model, only: Sequence[str] | Callable[[Kernel], bool] | None
+) -> list[Kernel]:
+    found = kernels(model)
+    if not found:
+        raise NoKernelsError(
+            message("`model` must have at least one kernel.", f"model={model.name!r}")
+        )
+    return chosen(found, only, lambda kernel: kernel.variable.path)
+
+
+def _check_untrained(
+    model: keras.Model, meant: Sequence[Kernel], is_part: bool
+) -> None:
+    rows: Any = [SimpleNamespace(kernel=k) for k in meant if k.variable.trainable]
+    sign = rows and (_steps_taken(model) or _moved(model, rows, is_part))
+    if sign:
+        raise TrainedWeightsError(
+            message(
+                "The weights look trained, and `calibrate` would change them.",
+                f"model={model.name!r}: {sign}",
+                "Pass `overwrite=True` if that is meant, or freeze what must stay.",
+            )
+        )
+
+
+def _reasons(model: keras.Model, meant: Sequence[Kernel]) -> dict[int, str]:
+    """Why some kernels are not calibrated, by the variable's id."""
+    normalized = {
+        id(layer.layer)
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.SpectralNormalization)
+    }
+    reasons = {}
+    for kernel in meant:
+        if getattr(kernel.layer, "quantization_mode", None) is not None:
+            reason = "quantized"
+        elif not kernel.variable.trainable:
+            reason = "frozen"
+        elif not (kernel.is_known and is_known(kernel.layer)):
+            reason = f"what a {type(kernel.layer).__name__} computes is not known"
+        elif id(kernel.layer) in normalized:
+            reason = "spectral normalization gives it its scale"
+        else:
+            continue
+        reasons[id(kernel.variable)] = reason
+    return reasons
+
+
+def _drawn(
+    meant: Sequence[Kernel], reasons: dict[int, str], base: int, orthogonal: bool
+) -> dict[int, Any]:
+    """The orthogonal kernels that the pass begins with, by the variable's id."""
+    return {
+        id(kernel.variable): draw(
+            Orthogonal(),
+            kernel.variable,
+            _seeds.derive(base, position, 0),
+            kernel.layer,
+            kernel.axes,
+        )
+        for position, kernel in enumerate(meant)
+        if id(kernel.variable) not in reasons
+        and (
+            kernel.name == "recurrent_kernel" or (orthogonal and kernel.axes.input_axes)
+        )
+    }
+
+
+def _values(model: keras.Model, drawn: dict[int, Any]) -> list[tuple[Any, Any]]:
+    """What the model's variables are during the pass."""
+    # Detached, so that PyTorch keeps no graph for gradients that nobody asks for.
+    return [
+        (v, drawn[id(v)] if id(v) in drawn else ops.stop_gradient(v.value))
+        for v in model.variables
+    ]
+
+
+def _run(
+    model: keras.Model,
+    batch: Any,
+    training: bool,
+    run: Pass,
+    scope: keras.StatelessScope,
+) -> None:
+    mode = {"training": training} if model._call_has_training_arg else {}
+    try:
+        with scope, all_replaced(hooks(model, run)):
+            model(batch, **mode)
+    except Exception as error:
+        shapes = keras.tree.map_structure(lambda leaf: str(tuple(leaf.shape)), batch)
+        error.add_note(
+            f"This happened while `calibrate` ran {model.name!r} on x of shape "
+            f"{shapes}. The weights are unchanged."
+        )
+        raise

@@ -1,0 +1,195 @@
+"""Where in each of Keras's layers a kernel's output comes by."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+from keras import ops
+
+from ._pass import Pass
+
+Hook = tuple[Any, str, Callable[..., Any]]
+
+
+def hooks(model: keras.Layer, run: Pass) -> list[Hook]:
+    """What to set on a model's layers while it runs: `(layer, name, value)`."""
+    layers = {id(layer): layer for layer in model._flatten_layers()}.values()
+    return [
+        (owner, name, functools.update_wrapper(value, getattr(owner, name), updated=()))
+        for layer in layers
+        if (rule := _rule_of(layer)) is not None
+        for owner, name, value in rule(layer, run)
+    ]
+
+
+def is_known(layer: Any) -> bool:
+    """Whether a layer's kernels can be calibrated."""
+    return _rule_of(layer) is not None
+
+
+def _rule_of(layer: Any) -> Callable[[Any, Pass], Iterator[Hook]] | None:
+    names = (c.__name__ for c in type(layer).__mro__ if _is_keras(c))
+    return next((_RULES[name] for name in names if name in _RULES), None)
+
+
+def _is_keras(layer_class: type) -> bool:
+    return layer_class.__module__.startswith("keras.")
+
+
+def _activated(layer: Any, run: Pass, name: str = "kernel") -> Iterator[Hook]:
+    """A layer that hands what its kernel computes to its activation."""
+    activation = layer.activation
+
+    def activated(value: Any, *args: Any, **kwargs: Any) -> Any:
+        return activation(run.fitted(layer, name, value), *args, **kwargs)
+
+    yield layer, "activation", activated
+
+
+def _separable(layer: Any, run: Pass) -> Iterator[Hook]:
+    """Two kernels in one operation: the first is run by itself once more."""
+    call = layer.call
+
+    def called(inputs: Any) -> Any:
+        if run.is_open(layer, "depthwise_kernel"):
+            run.fitted(layer, "depthwise_kernel", _depthwise(layer, inputs))
+        return call(inputs)
+
+    yield layer, "call", called
+    yield from _activated(layer, run, "pointwise_kernel")
+
+
+def _depthwise(layer: Any, inputs: Any) -> Any:
+    is_causal = layer.padding == "causal"
+    if is_causal:
+        inputs = ops.pad(inputs, layer._compute_causal_padding())
+    return ops.depthwise_conv(
+        inputs,
+        layer.depthwise_kernel,
+        strides=layer.strides,
+        padding="valid" if is_causal else layer.padding,
+        dilation_rate=layer.dilation_rate,
+        data_format=layer.data_format,
+    )
+
+
+def _embedding(layer: Any, run: Pass) -> Iterator[Hook]:
+    call = layer.call
+
+    def called(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        output = call(inputs, *args, **kwargs)
+        # A reversible one reads words off vectors, too.
+        is_reverse = kwargs.get("reverse", args[0] if args else False)
+        if not is_reverse:
+            return run.fitted(layer, "embeddings", output)
+        if layer.tie_weights or layer.logit_soft_cap is not None:
+            return output
+        return run.fitted(layer, "reverse_embeddings", output)
+
+    yield layer, "call", called
+
+
+def _recurrent(layer: Any, run: Pass) -> Iterator[Hook]:
+    """A loop over time: its cells are calibrated on the sequence before it runs."""
+    call = layer.call
+
+    def called(sequences: Any, *args: Any, **kwargs: Any) -> Any:
+        if not run.is_in_loop and run.has_open(layer):
+            _fit_cells(layer, run, sequences, *args, **kwargs)
+        with run.loop():
+            return call(sequences, *args, **kwargs)
+
+    yield layer, "call", called
+
+
+def _fit_cells(
+    layer: Any,
+    run: Pass,
+    sequences: Any,
+    initial_state: Any = None,
+    mask: Any = None,
+    training: Any = False,
+) -> None:
+    cells = getattr(layer.cell, "cells", [layer.cell])
+    for number, cell in enumerate(cells):
+        shape = ops.shape(sequences)
+        _fit_cell(cell, run, ops.reshape(sequences, (-1, *shape[2:])))
+        if not any(run.has_open(later) for later in cells[number + 1 :]):
+            return
+        # Above it, the sequence of its outputs counts: that takes a loop of its own.
+        backwards = layer.go_backwards and number == 0
+        alone = keras.layers.RNN(
+            cell,
+            return_sequences=True,
+            go_backwards=backwards,
+            name=layer.name,
+            dtype=layer.dtype_policy,
+        )
+        state = None if initial_state is None else initial_state[number]
+        with run.loop():
+            sequences = alone.call(sequences, state, mask, training)
+        mask = ops.flip(mask, 1) if backwards and mask is not None else mask
+
+
+def _fit_cell(cell: Any, run: Pass, inputs: Any) -> None:
+    """Calibrates a cell on inputs of all steps, `(batch·steps, …)`."""
+    if not any(c.__name__ in _CELLS for c in type(cell).__mro__ if _is_keras(c)):
+        return
+    if run.is_open(cell, "kernel"):
+        inputs = ops.cast(inputs, cell.compute_dtype)
+        kernel = ops.cast(run.value(cell.kernel), cell.compute_dtype)
+        if hasattr(cell, "input_conv"):
+            product = cell.input_conv(inputs, kernel, padding=cell.padding)
+        else:
+            product = ops.matmul(inputs, kernel)
+        run.fitted(cell, "kernel", product, has_bias=False)
+    run.keep(cell, "recurrent_kernel", "orthogonal for each gate")
+
+
+def _cell(layer: Any, run: Pass) -> Iterator[Hook]:
+    """A cell that a model calls itself."""
+    call = layer.call
+
+    def called(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if not run.is_in_loop:
+            _fit_cell(layer, run, inputs)
+        return call(inputs, *args, **kwargs)
+
+    yield layer, "call", called
+
+
+def _time_distributed(layer: Any, run: Pass) -> Iterator[Hook]:
+    """Steps one after another: its layer is calibrated on all of them at once."""
+    call, inner = layer.call, layer.layer
+
+    def called(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if run.has_open(inner):
+            given = dict(zip(("training", "mask"), args, strict=False)) | kwargs
+            training = {"training": given.get("training")}
+            shape = ops.shape(inputs)
+            merged = ops.reshape(inputs, (-1, *shape[2:]))
+            inner.call(merged, **(training if inner._call_has_training_arg else {}))
+        return call(inputs, *args, **kwargs)
+
+    yield layer, "call", called
+
+
+_CELLS = ("SimpleRNNCell", "GRUCell", "LSTMCell", "ConvLSTMCell")
+_ACTIVATED = (
+    "Dense",
+    "EinsumDense",
+    "BaseConv",
+    "BaseDepthwiseConv",
+    "BaseConvTranspose",
+)
+_RULES: dict[str, Callable[[Any, Pass], Iterator[Hook]]] = {
+    **dict.fromkeys(_ACTIVATED, _activated),
+    **dict.fromkeys(_CELLS, _cell),
+    "BaseSeparableConv": _separable,
+    "Embedding": _embedding,
+    "RNN": _recurrent,
+    "TimeDistributed": _time_distributed,
+}

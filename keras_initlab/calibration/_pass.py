@@ -1,0 +1,176 @@
+"""The state of one pass that calibrates: values so far, and a row for each kernel."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from .._errors import message
+from .._fans import Kernel, variable_of
+from ._bias import Bias, bias_of
+from ._channels import channels_of
+from ._report import CalibratedKernel
+from ._scaling import OutOfSightError, Scaling, Wanted, centered, scaling
+
+
+class Pass:
+    """Scales kernels as their outputs come by, within a scope of its own.
+
+    The variables keep their values: what they shall become is in the scope, from where
+    the model reads it while it runs.
+
+    Attributes:
+        rows: what became of each kernel, by the variable's id.
+    """
+
+    def __init__(
+        self,
+        kernels: Sequence[Kernel],
+        reasons: Mapping[int, str],
+        wanted: Wanted,
+        scope: keras.StatelessScope,
+    ):
+        self.rows: dict[int, CalibratedKernel] = {}
+        self._open = {id(kernel.variable): kernel for kernel in kernels}
+        self._wanted = wanted
+        self._scope = scope
+        self._changed: dict[int, Any] = {}
+        self._loops = 0
+        for key, reason in reasons.items():
+            self._close(key, Scaling(note=reason))
+
+    def fitted(self, layer: Any, name: str, output: Any, has_bias: bool = True) -> Any:
+        """What a layer's kernel computes, scaled, when it first does; or as it is.
+
+        Args:
+            layer: the layer that is running.
+            name: its name of the kernel.
+            output: what the kernel computes.
+            has_bias: whether the layer's bias, if it has one, is in that.
+        """
+        key = id(variable_of(layer, name))
+        if key not in self._open:
+            return output
+        kernel = self._open[key]._replace(layer=layer, name=name)
+        try:
+            if self._loops:
+                raise OutOfSightError
+            return self._fit(kernel, output, has_bias)
+        except OutOfSightError:
+            self._close(key, Scaling(note="it runs inside a loop or traced function"))
+        except FloatingPointError:
+            raise ValueError(_not_finite(kernel)) from None
+        return output
+
+    def keep(self, layer: Any, name: str, note: str) -> None:
+        """Has a kernel written with the values that the pass began with."""
+        variable = variable_of(layer, name)
+        if id(variable) in self._open:
+            self._changed[id(variable)] = variable
+            self._close(id(variable), Scaling(note=note))
+
+    def is_open(self, layer: Any, name: str) -> bool:
+        """Whether a kernel is still to be calibrated."""
+        return id(variable_of(layer, name)) in self._open
+
+    def has_open(self, layer: Any) -> bool:
+        """Whether some kernel in a layer is still to be calibrated."""
+        return any(id(variable) in self._open for variable in layer.variables)
+
+    def value(self, variable: Any) -> Any:
+        """What the model runs with in a variable's place, in the variable's dtype."""
+        return self._scope.get_current_value(variable)
+
+    @property
+    def is_in_loop(self) -> bool:
+        """Whether a loop over time is running."""
+        return self._loops > 0
+
+    @contextlib.contextmanager
+    def loop(self) -> Iterator[None]:
+        """Has kernels that run within the block left alone."""
+        self._loops += 1
+        try:
+            yield
+        finally:
+            self._loops -= 1
+
+    def finish(self) -> list[tuple[Any, Any]]:
+        """Returns the variables to be written, with their values."""
+        for key in list(self._open):
+            self._close(key, Scaling(note="the pass did not reach it"))
+        return [(one, self.value(one)) for one in self._changed.values()]
+
+    def _close(self, key: int, found: Scaling) -> None:
+        kernel = self._open.pop(key)
+        self.rows[key] = CalibratedKernel(
+            path=kernel.variable.path,
+            shape=kernel.shape,
+            std_before=found.before,
+            std_after=found.after,
+            is_changed=key in self._changed,
+            note=found.note,
+        )
+
+    def _fit(self, kernel: Kernel, output: Any, has_bias: bool) -> Any:
+        dtype = keras.backend.standardize_dtype(output.dtype)
+        wide = dtype if dtype == "float64" else "float32"
+        bias = bias_of(kernel, self.value, len(output.shape), has_bias)
+        offset = None if bias.is_zero else ops.convert_to_tensor(bias.values, wide)
+        product = ops.cast(output, wide)
+        if offset is not None:
+            product = ops.subtract(product, offset)
+        found = self._scale(kernel, product, bias)
+        if found.factors is None:
+            return output
+        product = ops.multiply(product, ops.convert_to_tensor(found.factors, wide))
+        if self._wanted.center and bias.is_trainable:
+            product = self._center(product, bias)
+        if offset is not None:
+            product = ops.add(product, offset)
+        return ops.cast(product, dtype)
+
+    def _scale(self, kernel: Kernel, product: Any, bias: Bias) -> Scaling:
+        """Scales a kernel, if its product allows it; returns how."""
+        centers = self._wanted.center and bias.is_trainable
+        counts = centers or not bias.is_zero
+        channels = channels_of(kernel)
+        wanted = replace(self._wanted, center=centers)
+        found = scaling(product, bias.values if counts else None, channels, wanted)
+        if found.factors is not None:
+            factors = channels.on_kernel(found.factors, kernel.shape)
+            self._multiply(kernel.variable, factors)
+        self._close(id(kernel.variable), found)
+        return found
+
+    def _multiply(self, variable: Any, factors: np.ndarray) -> None:
+        value = self.value(variable)
+        wide = "float64" if variable.dtype == "float64" else "float32"
+        scaled = ops.multiply(
+            ops.cast(value, wide), ops.convert_to_tensor(factors, wide)
+        )
+        self._set(variable, ops.cast(scaled, variable.dtype))
+
+    def _center(self, product: Any, bias: Bias) -> Any:
+        means = centered(product, bias.values)
+        self._set(bias.variable, bias.minus(self.value(bias.variable), means))
+        return ops.subtract(product, means)
+
+    def _set(self, variable: Any, value: Any) -> None:
+        self._changed[id(variable)] = variable
+        self._scope.add_update((variable, value))
+
+
+def _not_finite(kernel: Kernel) -> str:
+    return message(
+        f"Layer {kernel.layer.path!r} ({type(kernel.layer).__name__}, kernel "
+        f"{kernel.shape}): what it computes must be finite.",
+        "NaN or Inf",
+        "Look at the weights before it, and at the range of its dtype.",
+    )

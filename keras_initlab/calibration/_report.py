@@ -1,0 +1,112 @@
+"""What a calibration did, as a table that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+
+from .._writing import Applied
+from ..recommend._report import as_text
+
+
+@dataclass(frozen=True)
+class CalibratedKernel:
+    """What became of one kernel.
+
+    Attributes:
+        path: its variable's path.
+        shape: its shape.
+        std_before: standard deviation of what it computed, its bias added, on the
+            batch and behind kernels that were calibrated already; of the input
+            projection in a recurrent layer. None where it was not measured.
+        std_after: the same with the new values.
+        is_changed: whether it has new values.
+        note: why it was left as it is, or what else was done.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    std_before: float | None
+    std_after: float | None
+    is_changed: bool
+    note: str = ""
+
+
+class Calibrated(Applied):
+    """What `calibrate` wrote into a model, and the way back.
+
+    Printed, it is a table. It iterates over its kernels.
+
+    Attributes:
+        kernels: a `CalibratedKernel` for each kernel of the model, in its order.
+        changed: paths of the variables that were written.
+        nbytes: size of the copy of the former values that `undo` holds.
+        seed: the base seed of what was drawn, also where none was given.
+    """
+
+    def __init__(
+        self, applied: Applied, model_name: str, kernels: Sequence[CalibratedKernel]
+    ):
+        vars(self).update(vars(applied))
+        self.kernels = tuple(kernels)
+        self.model_name = model_name
+
+    @property
+    def skipped(self) -> tuple[CalibratedKernel, ...]:
+        """The kernels that were left as they were; each has its reason as `note`."""
+        return tuple(kernel for kernel in self.kernels if not kernel.is_changed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as plain values."""
+        return {
+            "model": self.model_name,
+            "changed": list(self.changed),
+            "seed": self.seed,
+            "kernels": [asdict(kernel) for kernel in self.kernels],
+        }
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.kernels[index]
+
+    def __iter__(self) -> Iterator[CalibratedKernel]:
+        return iter(self.kernels)
+
+    def __len__(self) -> int:
+        return len(self.kernels)
+
+    def __rich__(self) -> Any:
+        return Group(_table(self._title(), self.kernels))
+
+    def __repr__(self) -> str:
+        return as_text(self.__rich__())
+
+    def _title(self) -> str:
+        count = len(self) - len(self.skipped)
+        return (
+            f"{self.model_name}: {count} of {len(self)} kernels calibrated, "
+            f"undo holds {self.nbytes / 2**20:.1f} MiB"
+        )
+
+
+def _table(title: str, kernels: Sequence[CalibratedKernel]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("kernel", overflow="fold")
+    table.add_column("shape", no_wrap=True)
+    table.add_column("std before", justify="right", no_wrap=True)
+    table.add_column("after", justify="right", no_wrap=True)
+    table.add_column("note")
+    for kernel in kernels:
+        note = kernel.note if kernel.is_changed else f"left as it was: {kernel.note}"
+        shape = "×".join(map(str, kernel.shape))
+        before, after = _number(kernel.std_before), _number(kernel.std_after)
+        table.add_row(kernel.path, shape, before, after, note)
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

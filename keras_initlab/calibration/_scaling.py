@@ -1,0 +1,175 @@
+"""How a kernel's output must be scaled to have the standard deviation asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import backend, ops
+
+from .._arrays import to_numpy
+from ._channels import Channels
+
+# A standard deviation from fewer values than this says nothing.
+FEWEST = 8
+
+
+class OutOfSightError(Exception):
+    """The output is a placeholder of a traced function, not numbers."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the outputs shall be like.
+
+    Attributes:
+        std: their standard deviation.
+        per_channel: whether each channel shall have it, or all values together.
+        center: whether a bias shall take away what they are on average.
+    """
+
+    std: float
+    per_channel: bool = False
+    center: bool = False
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What to do with a kernel's output.
+
+    Attributes:
+        before: the standard deviation as it was.
+        after: as it will be.
+        factors: on the output and so on the kernel; one, or one a channel with the
+            output's rank. None if it is left as it is.
+        note: why it is left, or what is left of it.
+    """
+
+    before: float | None = None
+    after: float | None = None
+    factors: np.ndarray | None = None
+    note: str = ""
+
+
+def scaling(product: Any, bias: np.ndarray | None, ch: Channels, w: Wanted) -> Scaling:
+    """How to scale what a kernel computes so that its bias added, it is as wanted.
+
+    Args:
+        product: what the kernel computes, without the bias, float32 or wider.
+        bias: the bias, with as many axes as the product; None if it is zero.
+        ch: where the product has its channels.
+        w: what is wanted.
+
+    Raises:
+        OutOfSightError: if the product has no numbers.
+        FloatingPointError: if some of them are NaN or infinite.
+    """
+    values = math.prod(product.shape)
+    if w.per_channel:
+        axes = ch.others(len(product.shape))
+        values = math.prod(product.shape[axis] for axis in axes)
+    else:
+        axes = tuple(range(len(product.shape)))
+    if values < FEWEST:
+        each = " a channel" if w.per_channel else ""
+        return Scaling(note=f"{values} values{each} are too few for a std")
+    mean, variance = _moments(product, axes)
+    if w.per_channel:
+        return _by_channel(mean, variance, _epsilon(product), w)
+    if bias is None:
+        return _as_one(mean, variance, _epsilon(product), w)
+    return _beside_bias(product, variance, bias, w)
+
+
+def centered(product: Any, bias: np.ndarray) -> Any:
+    """What the product is on average over the places that share one bias."""
+    axes = tuple(axis for axis, size in enumerate(bias.shape) if size == 1)
+    return ops.mean(product, axis=axes, keepdims=True)
+
+
+def _as_one(
+    mean: np.ndarray, variance: np.ndarray, epsilon: float, w: Wanted
+) -> Scaling:
+    before = math.sqrt(variance.item())
+    if before <= epsilon * abs(mean.item()) or before == 0:
+        return Scaling(before, before, note=f"constant at {mean.item():.3g}")
+    return Scaling(before, w.std, np.asarray(w.std / before))
+
+
+def _by_channel(
+    mean: np.ndarray, variance: np.ndarray, epsilon: float, w: Wanted
+) -> Scaling:
+    stds = np.sqrt(variance)
+    constant = (stds <= epsilon * np.abs(mean)) | (stds == 0)
+    before = float(np.sqrt(variance.mean()))
+    count = int(constant.sum())
+    if count == stds.size:
+        return Scaling(before, before, note="constant in every channel")
+    factors = np.where(constant, 1.0, w.std / np.where(constant, 1.0, stds))
+    after = float(np.sqrt(np.mean((factors * stds) ** 2)))
+    note = f"{count} of {stds.size} channels are constant" if count else ""
+    return Scaling(before, after, factors, note)
+
+
+def _beside_bias(
+    product: Any, variance: np.ndarray, bias: np.ndarray, w: Wanted
+) -> Scaling:
+    """The factor s for which s·product + bias has the standard deviation wanted.
+
+    s²A + 2sC + B = std², where A and B are the variances of product and bias and C is
+    their covariance: where the published procedure converges to, which divides the
+    kernel alone and measures anew.
+    """
+    shared = centered(product, bias)
+    means = to_numpy(shared).astype("float64")
+    offsets = bias - bias.mean()
+    a, b = variance.item(), float(np.mean(offsets**2))
+    c = float(np.mean((means - means.mean()) * offsets))
+    before = math.sqrt(max(0.0, a + 2 * c + b))
+    if w.center:  # what varies with the bias is taken away first
+        axes = tuple(range(len(product.shape)))
+        a, c = _moments(product - shared, axes)[1].item(), 0.0
+    if a <= _epsilon(product) ** 2 * float(np.mean(means**2)) or a <= 0:
+        return Scaling(before, before, note="constant but for its bias")
+    if b >= w.std**2:
+        note = f"its bias alone has a std of {math.sqrt(b):.3g}"
+        return Scaling(before, before, note=note)
+    factor = (math.sqrt(c * c - a * (b - w.std**2)) - c) / a
+    return Scaling(before, w.std, np.asarray(factor))
+
+
+def _moments(product: Any, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance in float64, with 1 where an axis was."""
+    # Two sums are quicker than to subtract the mean first, and as exact where it is
+    # small beside the standard deviation.
+    mean, square = _numbers(
+        ops.mean(product, axes, keepdims=True),
+        ops.mean(ops.square(product), axes, keepdims=True),
+    )
+    with np.errstate(invalid="ignore"):
+        variance = square - mean**2
+    if np.all(np.isfinite(square)) and np.all(
+        variance > np.maximum(0.1 * square, 1e-30)
+    ):
+        return mean, variance
+    # A square may leave the range of float32 where the value does not.
+    (peak,) = _numbers(ops.max(ops.abs(product)))
+    largest = float(peak) or 1.0
+    if not math.isfinite(largest):
+        raise FloatingPointError
+    mean, variance = _numbers(*ops.moments(product / largest, axes, keepdims=True))
+    return mean * largest, variance * largest**2
+
+
+def _numbers(*tensors: Any) -> list[np.ndarray]:
+    try:
+        return [to_numpy(tensor).astype("float64") for tensor in tensors]
+    except Exception as error:  # each backend raises its own
+        raise OutOfSightError from error
+
+
+def _epsilon(product: Any) -> float:
+    """What rounding alone makes of a constant, relative to it."""
+    return 32 * float(np.finfo(backend.standardize_dtype(product.dtype)).eps)
