@@ -101,10 +101,15 @@ def _built_for(optimizer: Any) -> list[Any]:
     return getattr(inner, "_trainable_variables", [])
 
 
-def _root_mean_square(values: np.ndarray) -> float:
+def _root_mean_square(values: Any) -> float:
+    values = values if isinstance(values, np.ndarray) else to_numpy(values)
     # A dot product needs no squared copy; bfloat16 has none.
     flat = np.ravel(values.astype("float32", copy=False))
-    return math.sqrt(float(np.dot(flat, flat)) / max(1, flat.size))
+    with np.errstate(over="ignore"):
+        square = float(np.dot(flat, flat))
+    if math.isinf(square):
+        square = float(np.dot(flat.astype("float64"), flat))
+    return math.sqrt(square / max(1, flat.size))
 
 
 def structure(model: keras.Model) -> list[tuple[Any, ...]]:
