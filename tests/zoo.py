@@ -194,6 +194,53 @@ class NeuralCollaborativeFilter(keras.Model):
         return self.score(ops.concatenate([user * item, deep], axis=-1))
 
 
+@entry((16,))
+def deep_relu_mlp():
+    hidden = [layers.Dense(16, "relu") for _ in range(20)]
+    return keras.Sequential([Input((16,)), *hidden, layers.Dense(4, "softmax")])
+
+
+@entry((16,))
+def deep_sigmoid_mlp():
+    hidden = [layers.Dense(16, "sigmoid") for _ in range(10)]
+    return keras.Sequential([Input((16,)), *hidden, layers.Dense(4)])
+
+
+@entry((16,))
+def residual_mlp():
+    """Residual blocks without normalization."""
+    inputs = Input((16,))
+    x = dense(inputs, 16, name="stem")
+    for number in range(6):
+        y = dense(ops.relu(x), 16, "relu", f"in{number}")
+        x = x + dense(y, 16, name=f"out{number}")
+    return keras.Model(inputs, dense(ops.relu(x), 3, name="head"))
+
+
+@entry((10, 3))
+def point_set():
+    """Every point by itself, then the largest of each feature."""
+    return keras.Sequential(
+        [
+            Input((10, 3)),
+            layers.Dense(16, "relu"),
+            layers.Dense(16, "relu"),
+            layers.GlobalMaxPooling1D(),
+            layers.Dense(8, "relu"),
+            layers.Dense(2),
+        ]
+    )
+
+
+@entry((3,), tokens=True)
+def categories():
+    """A row of three categories, each with a table of its own."""
+    inputs = Input((3,), dtype="int32")
+    tables = [layers.Embedding(VOCABULARY, 8)(inputs[:, n]) for n in range(3)]
+    x = dense(layers.Concatenate()(tables), 16, "silu", "hidden1")
+    return keras.Model(inputs, dense(dense(x, 16, "silu", "hidden2"), 1, name="out"))
+
+
 # ---- convolutions ---------------------------------------------------------------
 
 
@@ -288,6 +335,27 @@ def inception():
     ]
     x = layers.GlobalMaxPooling2D()(layers.Concatenate()(ways))
     return keras.Model(inputs, dense(x, 3, "softmax", "out"))
+
+
+@entry((16, 16, 3))
+def deep_relu_cnn():
+    hidden = [layers.Conv2D(8, 3, padding="same", activation="relu") for _ in range(8)]
+    ending = [layers.GlobalAveragePooling2D(), layers.Dense(3, "softmax")]
+    return keras.Sequential([Input((16, 16, 3)), *hidden, *ending])
+
+
+@entry((16, 16, 3))
+def pre_activation_resnet():
+    """Blocks that normalize first and close by a bare convolution."""
+    inputs = Input((16, 16, 3))
+    x = conv(inputs, 8, name="stem")
+    for number in range(3):
+        y = layers.ReLU()(layers.BatchNormalization()(x))
+        y = conv(y, 8, use_bias=False, name=f"in{number}")
+        y = layers.ReLU()(layers.BatchNormalization()(y))
+        x = layers.Add()([x, conv(y, 8, name=f"out{number}")])
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(layers.BatchNormalization()(x)))
+    return keras.Model(inputs, dense(x, 3, name="head"))
 
 
 class BasicBlock(layers.Layer):
@@ -414,6 +482,20 @@ class TiedAutoencoder(keras.Model):
         return ops.matmul(x, ops.transpose(self.outer.kernel))
 
 
+@entry((16, 16, 3))
+def convolutional_autoencoder():
+    """The decoder mirrors the encoder."""
+    inputs = Input((16, 16, 3))
+    x = conv(inputs, 8, activation="relu", name="in1", strides=2)
+    x = conv(x, 8, activation="relu", name="in2", strides=2)
+    x = dense(layers.Flatten()(x), 16, name="code")
+    x = layers.Reshape((4, 4, 8))(dense(x, 128, "relu", "spread"))
+    for number in (2, 1):
+        options = {"strides": 2, "padding": "same", "activation": "relu"}
+        x = layers.Conv2DTranspose(8, 4, name=f"out{number}", **options)(x)
+    return keras.Model(inputs, conv(x, 3, name="image"))
+
+
 class Sampling(layers.Layer):
     """Draws from N(mean, exp(log variance))."""
 
@@ -524,6 +606,25 @@ def lstm_stack():
             layers.Dense(2, "softmax"),
         ]
     )
+
+
+@entry((7,), tokens=True)
+def tagger():
+    """A label for every word."""
+    inputs = Input((7,), dtype="int32")
+    x = layers.Embedding(VOCABULARY, 6)(inputs)
+    x = layers.Bidirectional(layers.LSTM(5, return_sequences=True))(x)
+    x = layers.TimeDistributed(layers.Dense(8, "relu", name="hidden"))(x)
+    return keras.Model(inputs, dense(x, 4, "softmax", "labels"))
+
+
+@entry((12,), tokens=True)
+def text_cnn():
+    inputs = Input((12,), dtype="int32")
+    x = layers.Embedding(VOCABULARY, 8)(inputs)
+    ways = [layers.Conv1D(8, size, activation="relu")(x) for size in (2, 3, 4)]
+    x = layers.Concatenate()([layers.GlobalMaxPooling1D()(way) for way in ways])
+    return keras.Model(inputs, dense(dense(x, 8, "relu", "hidden"), 2, name="out"))
 
 
 @entry((7, 3))
@@ -694,6 +795,17 @@ class CausalBlock(layers.Layer):
         x = inputs + self.attention(x, x, use_causal_mask=True)
         y = self.norm2(x)
         return x + self.down(self.up(y) * self.gate(y))
+
+
+@entry((7,), tokens=True)
+def transformer_decoder():
+    """Pre-normalized blocks; the logits have a kernel of their own."""
+    inputs = Input((7,), dtype="int32")
+    x = PositionalEmbedding(7, 16, name="embedding")(inputs)
+    for number in range(3):
+        x = TransformerBlock(16, is_first=True, name=f"block{number}")(x)
+    x = layers.LayerNormalization()(x)
+    return keras.Model(inputs, dense(x, VOCABULARY, name="out"))
 
 
 @entry([(7,), (5,)], tokens=True)

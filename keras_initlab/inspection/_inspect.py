@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -71,6 +72,7 @@ class _Reader:
             for source in dict.fromkeys(call.inputs):
                 if source >= 0:
                     self.readers[source].append(index)
+        self.numbers: dict[int, int] = {}  # a kernel's position, by its variable
         self.positions = self._positions()
         self.depths, self.upstream = self._depths()
         self.residual = read_residual(calls, [bool(k) for k in self.kernels_of])
@@ -139,7 +141,7 @@ class _Reader:
 
     def _positions(self) -> dict[int, int]:
         """The position of the last kernel of each call that has kernels."""
-        seen: dict[int, int] = {}
+        seen = self.numbers
         for found in self.kernels_of:
             for kernel in found:
                 seen.setdefault(id(kernel.variable), len(seen))
@@ -167,12 +169,15 @@ class _Reader:
     def _links_in(self, index: int) -> tuple[Link, ...]:
         """The ways to the inputs of a call."""
         return tuple(
-            Link(None) if source < 0 else self.links[source]
+            Link(None, entry=-1 - source) if source < 0 else self.links[source]
             for source in self.calls[index].inputs
         )
 
     def _links_to(self, kernel: Kernel, index: int, role: str) -> tuple[Link, ...]:
         """The ways to a kernel of a call: not every one reads every input."""
+        below = self._cell_below(kernel, index, role)
+        if below is not None:
+            return (below,)
         links, names = self._links_in(index), self.calls[index].arguments
         meant = role
         if role == "recurrent input":
@@ -181,6 +186,19 @@ class _Reader:
             meant = "value"
         own = [link for link, name in zip(links, names, strict=False) if name == meant]
         return tuple(own) or links
+
+    def _cell_below(self, kernel: Kernel, index: int, role: str) -> Link | None:
+        """The way from the cell below in a stack of cells, None for the lowest."""
+        cell = getattr(self.calls[index].operation, "cell", None)
+        stacked = isinstance(cell, keras.layers.StackedRNNCells)
+        found = self.kernels_of[index]
+        number = next(i for i, other in enumerate(found) if other is kernel)
+        if not stacked or role != "recurrent input" or number == 0:
+            return None
+        below = found[number - 1]
+        own = self._own_activation(index, below)
+        passages = () if own is None else (_activation_passage(own),)
+        return Link(self.numbers[id(below.variable)], passages)
 
     def _link_out(self, index: int) -> Link:
         """The way to the output of a call."""
@@ -198,7 +216,7 @@ class _Reader:
             passage = _activation_passage(activation_of(operation))
         else:
             passage = Passage(effect, type(operation).__name__)
-        return Link(links[0].source, (*links[0].passages, passage))
+        return replace(links[0], passages=(*links[0].passages, passage))
 
     def _met(self, kernel: Kernel, index: int, is_last: bool) -> tuple[Any, str | None]:
         """The activation that a kernel's output meets, and the normalization before."""

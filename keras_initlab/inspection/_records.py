@@ -61,10 +61,12 @@ class Link:
         source: position of the kernel it comes from, a `Merge`, or None for a model
             input.
         passages: what it passes, in order, the source's own activation included.
+        entry: for a model input, which one it is, from 0; else None.
     """
 
     source: int | Merge | None
     passages: tuple[Passage, ...] = ()
+    entry: int | None = None
 
     def has(self, effect: Effect) -> bool:
         """Whether the way holds a passage of this effect."""

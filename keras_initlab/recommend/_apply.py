@@ -50,10 +50,8 @@ def _drawn(row: Row, base: int) -> list[tuple[Any, np.ndarray]]:
     fresh = [(kernel.variable, values)]
     if kernel.bias is None:
         return fresh
-    if row.centered_mean is not None:
-        sums = values.astype("float64").sum(axis=kernel.axes.input_axes)
-        offset = -row.centered_mean * sums
-        return [*fresh, (kernel.bias, offset.astype(values.dtype))]
+    if row.centered_mean is not None or row.bias_offset is not None:
+        return [*fresh, (kernel.bias, _bias(row, values))]
     seed = _seeds.derive(base, *place, 1)
     return [*fresh, (kernel.bias, draw_bias(kernel.layer, kernel.bias, seed))]
 
@@ -66,6 +64,17 @@ def kernel_values(row: Row, seed: int) -> np.ndarray:
         return truncated_normal(kernel.shape, std, seed)
     initializer = _by_the_layer(row.initializer)
     return draw(initializer, kernel.variable, seed, kernel.layer, kernel.axes)
+
+
+def _bias(row: Row, values: np.ndarray) -> np.ndarray:
+    """What the row says that the bias starts at, beside these values of its kernel."""
+    bias = np.zeros(tuple(row.kernel.bias.shape))
+    if row.centered_mean is not None:
+        sums = values.astype("float64").sum(axis=row.kernel.axes.input_axes)
+        bias -= row.centered_mean * sums
+    if row.bias_offset is not None:
+        bias += np.asarray(row.bias_offset)
+    return bias.astype(values.dtype)
 
 
 def _by_the_layer(initializer: Any) -> Any:

@@ -22,6 +22,8 @@ class Choice:
             before.
         centered_mean: E[φ] of the activation that the kernel reads, if its bias
             is to take that out: bias = −E[φ]·Σ kernel over the inputs.
+        bias_offset: what its bias starts at beside that, a value per unit: an output
+            layer's log-priors. None for what the layer starts it at.
     """
 
     initializer: Any
@@ -32,6 +34,15 @@ class Choice:
     forward_gain: float | None = None
     backward_gain: float | None = None
     centered_mean: float | None = None
+    bias_offset: tuple[float, ...] | None = None
 
+
+# What a confidence rests on; see `Row`.
+CONSTRUCTION, VARIANCE, ESTIMATE = 0.95, 0.8, 0.6
 
 FROZEN = Choice(None, "frozen: kept as it is", "", 1.0)
+
+
+def tidy(value: float) -> float:
+    """Drops the quadrature's rounding, so that ReLU's 2 is 2 on every backend."""
+    return float(f"{value:.5g}")

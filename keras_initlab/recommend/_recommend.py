@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
-from .._errors import check_choice, check_positive, message
+from .._errors import check_choice, check_positive
 from ..inspection import Inspection, inspect
+from ._inputs import InputScale, first_batch, input_scale
+from ._outputs import log_priors, logits_of
 from ._recommendation import Recommendation
 from ._rules import chain_widths, recommend_widths, rules_choices
-from ._signal import signal_choices
+from ._signal import signal_choices, with_priors
 
 _POLICIES = ("rules", "signal")
 _ADVICE = {
@@ -30,6 +30,7 @@ def recommend(
     policy: str = "signal",
     input_std: float = 1.0,
     data: Any = None,
+    class_priors: Any = None,
 ) -> Recommendation:
     """Returns which initializer each kernel of a model should have, and why.
 
@@ -49,8 +50,15 @@ def recommend(
         policy: `"signal"` or `"rules"`.
         input_std: root mean square of the model's inputs, positive. 1 for
             standardized data.
-        data: inputs to measure `input_std` on instead: an array `(examples, ...)` or a
-            list of arrays for several inputs.
+        data: inputs to measure `input_std` on instead, each input's own: an array
+            `(examples, ...)`; for several inputs a list or tuple of arrays, or a dict
+            by name; or a data set, as `tf.data.Dataset` or `PyDataset`, whose first
+            batch counts (of a batch `(inputs, targets)`, the inputs). Inputs that only
+            embeddings read are no signal.
+        class_priors: the share of each class, at which the output's bias starts:
+            probabilities that sum to 1 for a softmax, one per unit for sigmoids; a
+            dict by output name if several outputs give probabilities. What an output
+            gives is read from its activation, or from the loss of `model.compile`.
 
     Returns:
         A `Recommendation`: print it, iterate over its rows, `apply` it.
@@ -59,7 +67,8 @@ def recommend(
         UnbuiltModelError: if the model has no weights yet.
         UnsupportedModelError: if it is no model, or its `call` cannot be traced.
         NoKernelsError: if no layer has a kernel.
-        ValueError: for an argument out of range or data that is empty or not finite.
+        ValueError: for an argument out of range, data that is empty or not finite,
+            or class priors that fit no output.
 
     Example:
         >>> model = keras.Sequential(
@@ -80,17 +89,21 @@ def recommend(
     """
     check_choice("policy", policy, _POLICIES)
     input_std = check_positive("input_std", input_std, usual=1.0)
-    inspection = inspect(model, data)
-    if data is not None:
-        input_std = _root_mean_square(data)
+    inputs = first_batch(data)
+    inspection = inspect(model, inputs)
+    logits = logits_of(model, inspection)
+    offsets = log_priors(model, inspection, logits, class_priors)
     if policy == "rules":
         choices, record = rules_choices(inspection)
-        return Recommendation(
-            model, inspection, choices, policy, record.issues, record.advice
-        )
-    choices = signal_choices(inspection, input_std)
-    issues = _issues(inspection)
-    advice = [_ADVICE[issue] for issue in issues]
+        issues, advice = record.issues, record.advice
+    else:
+        scale = InputScale(input_std)
+        if data is not None:
+            scale = input_scale(model, inspection, inputs)
+        choices = signal_choices(inspection, scale, logits)
+        issues = _issues(inspection)
+        advice = [_ADVICE[issue] for issue in issues]
+    choices = with_priors(choices, offsets)
     return Recommendation(model, inspection, choices, policy, issues, advice)
 
 
@@ -110,18 +123,3 @@ def _issues(inspection: Inspection) -> tuple[str, ...]:
         "irregular_width": is_irregular,
     }
     return tuple(issue for issue in issues if keeps[issue])
-
-
-def _root_mean_square(data: Any) -> float:
-    arrays = data if isinstance(data, Sequence) else [data]
-    arrays = [np.asarray(array, dtype="float64") for array in arrays]
-    count = sum(array.size for array in arrays)
-    square = sum(float(np.sum(array**2)) for array in arrays) / max(1, count)
-    if not count or not np.isfinite(square) or square == 0:
-        raise ValueError(
-            message(
-                "`data` must hold finite inputs that are not all zero.",
-                f"data of {count} values with mean square {square:g}",
-            )
-        )
-    return float(np.sqrt(square))

@@ -55,6 +55,7 @@ class Row:
     depth: int
     kernel: KernelRecord = field(repr=False, compare=False)
     centered_mean: float | None = field(repr=False, default=None)
+    bias_offset: tuple[float, ...] | None = field(repr=False, default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the row as plain values, numbers rounded to four digits."""
@@ -75,6 +76,7 @@ class Row:
             "forward_gain": _four_digits(self.forward_gain),
             "backward_gain": _four_digits(self.backward_gain),
             "centered_mean": _four_digits(self.centered_mean),
+            "bias_offset": _rounded(self.bias_offset),
             "activation": self.activation,
             "shape": list(self.shape),
             "fan_in": self.fans.fan_in,
@@ -102,6 +104,7 @@ def make_row(kernel: KernelRecord, choice: Choice) -> Row:
         depth=kernel.depth,
         kernel=kernel,
         centered_mean=choice.centered_mean,
+        bias_offset=choice.bias_offset,
     )
 
 

@@ -1,190 +1,214 @@
-"""The signal policy: kernels that let the signal through, forward and backward."""
+"""The signal policy: kernels that let the signal through, forward and backward.
+
+Kernels are decided in the order of the model, so that each knows at what scale its
+sources hand the signal on. What a kernel is decides where its scale is from: a plain
+stretch (`_constructions`), a residual branch (`_residuals`), a cell (`_recurrent`), an
+embedding (`_embeddings`), an output (`_outputs`); all others keep the variance of what
+arrives (`_variance`).
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
 
-import keras
-
-from .._activations import ActivationStatistics, activation_statistics, moments_at
-from .._fans import keras_fans
-from ..initializers import DeltaOrthogonal, MirroredOrthogonal, Orthogonal
-from ..inspection import Effect, Inspection, KernelRecord, Link, Merge, activation_name
-from ._arrivals import Arrival, Arrivals, statistics_or_none
-from ._choice import FROZEN, Choice
+from ..initializers import Orthogonal
+from ..inspection import Effect, Inspection, KernelRecord
+from ._arrivals import Arrivals, statistics_or_none
+from ._choice import ESTIMATE, FROZEN, VARIANCE, Choice, tidy
+from ._constructions import Place
+from ._embeddings import Embeddings
+from ._inputs import InputScale
+from ._outputs import LOGIT_REFERENCE, LOGIT_STD, PRIOR_REFERENCE
+from ._recurrent import recurrent_choice, state_moment
+from ._residuals import Residuals
 from ._stretches import Carrier, carriers, stretch_lengths
+from ._variance import (
+    ROUTER_VARIANCE,
+    frozen_std,
+    is_router,
+    random_reason,
+    random_reference,
+    variance_scaling,
+)
 
-_HE = "He et al. 2015, 1502.01852, eq. 10"
-_LECUN = "LeCun et al. 1998, Efficient BackProp, eq. 16"
-_POOLE = "Poole et al. 2016, 1606.05340, eq. 3"
-_LOOKS_LINEAR = "Balduzzi et al. 2017, 1702.08591, sec. 4.1"
-_ISOMETRY = "Pennington et al. 2017, 1711.04735, sec. 2"
-_SAXE = "Saxe et al. 2014, 1312.6120, sec. 4"
-_FIXUP = "Hanin and Rolnick 2018, 1803.01719, thm. 6"
-
-_CONSTRUCTION, _VARIANCE, _ESTIMATE = 0.95, 0.8, 0.6
+_SAXE = "Saxe et al. 2014, 1312.6120, sec. 3"
 
 
-def signal_choices(inspection: Inspection, input_std: float) -> list[Choice]:
+def signal_choices(
+    inspection: Inspection, scale: InputScale, logits: Mapping[int, str] | None = None
+) -> list[Choice]:
     """Returns the signal policy's choice for every kernel, in order of position.
 
     Args:
         inspection: the model's kernels.
-        input_std: root mean square of the model's inputs.
+        scale: root mean square of the model's inputs.
+        logits: which kernels give the logits of probabilities, by position.
     """
-    policy = _Policy(inspection, input_std)
+    policy = _Policy(inspection, scale, logits or {})
     return [policy.choice(kernel) for kernel in inspection.kernels]
 
 
+def with_priors(
+    choices: list[Choice], offsets: Mapping[int, tuple[float, ...]]
+) -> list[Choice]:
+    """Returns the choices with the biases that class priors ask for."""
+    return [
+        choice
+        if position not in offsets or choice.initializer is None
+        else replace(
+            choice,
+            reason=f"{choice.reason}; the bias starts at the classes' log-priors",
+            reference=f"{choice.reference}; {PRIOR_REFERENCE}",
+            bias_offset=offsets[position],
+        )
+        for position, choice in enumerate(choices)
+    ]
+
+
 class _Policy:
-    def __init__(self, inspection: Inspection, input_std: float):
+    def __init__(
+        self, inspection: Inspection, scale: InputScale, logits: Mapping[int, str]
+    ):
         self.inspection = inspection
+        self.logits = logits
         self.carriers = carriers(inspection)
         self.lengths = stretch_lengths(inspection, self.carriers)
-        # The std of pre-activations, where it is not 1: where the signal shrinks.
+        # The std of outputs where it is not 1; each kernel's is noted when decided.
         self.stds: dict[int, float] = {}
-        self.arrivals = Arrivals(inspection, input_std, self.stds)
+        self.arrivals = Arrivals(inspection, scale.overall, self.stds, scale.single)
+        self.residuals = Residuals(inspection, self.arrivals)
+        self.embeddings = Embeddings(inspection)
 
     def choice(self, kernel: KernelRecord) -> Choice:
         if not kernel.trainable:
+            self.stds[kernel.position] = self._kept_std(kernel)
             return FROZEN
         if kernel.role == "recurrent":
+            self.stds[kernel.position] = math.sqrt(state_moment(kernel))
             return self._recurrent(kernel)
         if kernel.role == "embedding":
-            return self._embedding()
+            choice = self.embeddings.choice(kernel)
+            self.stds[kernel.position] = choice.forward_gain or 1.0
+            return choice
         source = self._carrying_source(kernel)
         if source is not None or self.carriers[kernel.position] is not Carrier.RANDOM:
-            return self._in_stretch(kernel, source)
-        return self._random(kernel)
+            return self._as_logits(kernel, self._in_stretch(kernel, source))
+        if _is_transposed_too(kernel):
+            return self._tied(kernel)
+        return self._as_logits(kernel, self._random(kernel))
+
+    def _kept_std(self, kernel: KernelRecord) -> float:
+        if kernel.role == "recurrent":
+            return math.sqrt(state_moment(kernel))
+        return frozen_std(kernel, self.arrivals.at(kernel))
 
     def _carrying_source(self, kernel: KernelRecord) -> KernelRecord | None:
         """The kernel before it in its stretch, or None at the stretch's start."""
-        source = kernel.links[0].source
+        source = kernel.links[0].source if kernel.links else None
         if len(kernel.links) > 1 or not isinstance(source, int):
             return None
         is_carrying = self.carriers[source] is not Carrier.RANDOM
         return self.inspection.kernels[source] if is_carrying else None
 
     def _in_stretch(self, kernel: KernelRecord, source: KernelRecord | None) -> Choice:
-        own = self.carriers[kernel.position]
-        before = self.carriers[source.position] if source else Carrier.RANDOM
-        statistics = activation_statistics(source.activation if source else None)
-        is_pair_in, is_pair_out = (c is Carrier.MIRRORED for c in (before, own))
-        inputs, outputs = kernel.shape[-2], kernel.shape[-1]
-        rows = inputs // 2 if is_pair_in else inputs
-        columns = outputs // 2 if is_pair_out else outputs
-        # An orthogonal matrix to more units spreads the signal thin.
-        widening = math.sqrt(max(1.0, columns / rows))
-        if source is None:
-            reading = 1 / math.sqrt(self.arrivals.at(kernel).moment)
-        else:
-            reading = _reading_gain(before, statistics)
-        gain = _tidy(reading * widening)
-        if is_pair_in or is_pair_out:
-            initializer = MirroredOrthogonal(gain, is_pair_in, is_pair_out)
-        elif kernel.axes.window:
-            initializer = DeltaOrthogonal(gain)
-        else:
-            initializer = Orthogonal(gain)
-        pooled = kernel.links[0].has(Effect.CHANNEL_LINEAR) if kernel.links else False
-        telling = own if own is not Carrier.RANDOM else before
-        told = kernel if own is not Carrier.RANDOM else source or kernel
-        reason, reference = _told(telling, told, self.lengths[kernel.position])
-        std = self.stds.get(source.position, 1.0) if source else 1.0
-        kept, slope = 1.0, math.sqrt(self._slope_before(kernel))
-        if source is not None:
-            kept, slope = _passed_on(
-                before, source.activation, statistics, std, reading
-            )
-        self.stds[kernel.position] = std * kept
-        backward = gain * math.sqrt(min(rows, columns) / rows) * slope
-        if is_pair_out:  # the gradients of a pair add up, each is its slope's share
-            mirrored = activation_statistics(kernel.activation)
-            backward *= abs(mirrored.odd_slope)
-            backward /= math.sqrt(mirrored.derivative_second_moment)
-        return Choice(
-            initializer=initializer,
-            reason=reason,
-            reference=reference,
-            confidence=_ESTIMATE if pooled else _CONSTRUCTION,
-            alternatives=("orthogonal", "he_normal"),
-            forward_gain=std * kept / self._input_scale(kernel),
-            backward_gain=backward,
-            centered_mean=statistics.mean if before is Carrier.CENTERED else None,
+        place = Place(
+            kernel=kernel,
+            own=self.carriers[kernel.position],
+            source=source,
+            before=self.carriers[source.position] if source else Carrier.RANDOM,
+            length=self.lengths[kernel.position],
+            moment=self.arrivals.at(kernel).moment,
+            std=self.stds.get(source.position, 1.0) if source else 1.0,
+            shrink=self._logit_std(kernel),
         )
-
-    def _input_scale(self, kernel: KernelRecord) -> float:
-        """The std that a kernel's gain is relative to: the input's for the first."""
-        if kernel.upstream is None:
-            return self.arrivals.input_std
-        return self.stds.get(kernel.upstream, 1.0)
+        slope = math.sqrt(self._slope_before(kernel))
+        choice, std = place.construct(self._input_scale(kernel), slope)
+        self.stds[kernel.position] = std
+        return choice
 
     def _random(self, kernel: KernelRecord) -> Choice:
         arrival = self.arrivals.at(kernel)
-        branches = 0 if kernel.normalization else kernel.branches
-        shrink = 1 / max(1, branches)
-        scale = _tidy(shrink / arrival.moment)
-        initializer = _variance_scaling(kernel, scale)
+        share = self.residuals.share(kernel)
+        variance = share.variance if share else self._logit_std(kernel) ** 2
+        if is_router(kernel):
+            variance = ROUTER_VARIANCE
+        scale = tidy(variance / arrival.moment)
+        self.stds[kernel.position] = math.sqrt(variance)
+        reason = random_reason(kernel, arrival, scale)
         std = math.sqrt(scale / max(1.0, kernel.fans.fan_in))
-        reason, reference = self._random_reason(kernel, arrival, branches)
         return Choice(
-            initializer=initializer,
-            reason=reason,
-            reference=reference,
-            confidence=_VARIANCE if arrival.is_exact else _ESTIMATE,
-            alternatives=("orthogonal", "glorot_uniform"),
-            forward_gain=math.sqrt(shrink) / self._input_scale(kernel),
+            initializer=variance_scaling(kernel, scale),
+            reason=f"{share.reason}; {reason}" if share else reason,
+            reference=share.reference if share else random_reference(kernel, arrival),
+            confidence=VARIANCE if arrival.is_exact else ESTIMATE,
+            alternatives=(*self._beside_frozen(kernel), "orthogonal", "glorot_uniform"),
+            forward_gain=math.sqrt(variance) / self._input_scale(kernel),
             backward_gain=std
             * math.sqrt(kernel.fans.fan_out * self._slope_before(kernel)),
         )
 
-    def _random_reason(
-        self, kernel: KernelRecord, arrival: Arrival, branches: int
-    ) -> tuple[str, str]:
-        scale = _tidy(1 / arrival.moment)
-        keras_fan_in = keras_fans(kernel.shape).fan_in
-        fan = ""
-        if kernel.fans.fan_in != keras_fan_in:
-            fan = f"; Keras counts fan_in {keras_fan_in} for this shape"
-        if branches:
-            return (
-                f"closes 1 of {branches} residual branches: variance "
-                f"{_tidy(scale / branches):.3g}/fan_in keeps their sum bounded{fan}",
-                _FIXUP,
-            )
-        about = "" if arrival.is_exact else "about "
-        after = ", normalized after it" if kernel.normalization else ""
-        reads = f"reads {_reads(kernel)} of mean square {about}{arrival.moment:.3g}"
-        return (
-            f"{reads}{after}: variance {scale:.3g}/fan_in{fan}",
-            {1.0: _LECUN, 2.0: _HE}.get(scale, _POOLE),
-        )
-
     def _recurrent(self, kernel: KernelRecord) -> Choice:
-        if kernel.axes.window:
-            return self._random(kernel)
-        gates = kernel.axes.gates
-        kept = f"each of {gates} gates orthogonal" if gates > 1 else "orthogonal"
-        return Choice(
-            initializer=Orthogonal(gates=gates),
-            reason=f"recurrent: {kept}, so that the state keeps its norm",
-            reference=_SAXE,
-            confidence=_VARIANCE,
-            alternatives=("glorot_uniform",),
-            forward_gain=1.0,
-            backward_gain=1.0,
+        choice = recurrent_choice(kernel)
+        if not kernel.axes.window:
+            return choice
+        return replace(
+            choice,
+            initializer=variance_scaling(kernel, 1.0),
+            reason=f"recurrent over a window, {kernel.axes.gates} gates side by side: "
+            "variance 1/fan_in keeps the state's scale",
+            alternatives=("orthogonal", "glorot_uniform"),
         )
 
-    def _embedding(self) -> Choice:
+    def _tied(self, kernel: KernelRecord) -> Choice:
+        """A matrix that is used transposed too, as by a tied decoder."""
+        arrival = self.arrivals.at(kernel)
+        inputs, outputs = kernel.shape
+        gain = tidy(math.sqrt(max(1.0, outputs / inputs) / arrival.moment))
         return Choice(
-            initializer=keras.initializers.RandomNormal(stddev=1.0),
-            reason="a row is looked up, not summed (fan_in 1): unit variance",
-            reference=_LECUN,
-            confidence=_ESTIMATE,
-            alternatives=("random_uniform",),
-            forward_gain=1.0,
+            initializer=Orthogonal(gain),
+            reason="used transposed too: orthogonal, so that one undoes the other",
+            reference=_SAXE,
+            confidence=VARIANCE if arrival.is_exact else ESTIMATE,
+            alternatives=("glorot_normal",),
+            forward_gain=1 / self._input_scale(kernel),
+            backward_gain=gain
+            * math.sqrt(min(inputs, outputs) / inputs * self._slope_before(kernel)),
         )
+
+    def _as_logits(self, kernel: KernelRecord, choice: Choice) -> Choice:
+        """Says so where a choice is for logits, which are small from the start."""
+        kind = self.logits.get(kernel.position)
+        if kind is None:
+            return choice
+        start = "the log of the number of classes" if kind == "softmax" else "log 2"
+        small = (
+            f"{kind} logits of std {LOGIT_STD:g}, so that the loss starts at {start}"
+        )
+        return replace(
+            choice,
+            reason=f"{choice.reason}; {small}",
+            reference=f"{choice.reference}; {LOGIT_REFERENCE}",
+        )
+
+    def _logit_std(self, kernel: KernelRecord) -> float:
+        return LOGIT_STD if kernel.position in self.logits else 1.0
+
+    def _beside_frozen(self, kernel: KernelRecord) -> tuple[str, ...]:
+        """The source's rule for the first new layer after pretrained ones."""
+        sources = [link.source for link in kernel.links]
+        kept = [s for s in sources if isinstance(s, int) and not self._trains(s)]
+        return ("MatchPretrained",) if kept else ()
+
+    def _trains(self, position: int) -> bool:
+        return self.inspection.kernels[position].trainable
+
+    def _input_scale(self, kernel: KernelRecord) -> float:
+        """The std that a kernel's gain is relative to: the input's for the first."""
+        if kernel.upstream is None:
+            return self.arrivals.std_of_input(kernel)
+        return self.stds.get(kernel.upstream, 1.0)
 
     def _slope_before(self, kernel: KernelRecord) -> float:
         """E[φ′²] of the activations between this kernel and the one before."""
@@ -196,77 +220,7 @@ class _Policy:
         return slope
 
 
-def _reading_gain(carrier: Carrier, statistics: ActivationStatistics) -> float:
-    """The gain at which an orthogonal kernel reads a unit signal back."""
-    if carrier is Carrier.MIRRORED:
-        return 1 / math.sqrt(statistics.odd_second_moment)
-    if carrier is Carrier.CENTERED:
-        return 1 / math.sqrt(statistics.variance)
-    return 1 / abs(statistics.slope_at_zero)
-
-
-def _passed_on(
-    carrier: Carrier,
-    activation: Any,
-    statistics: ActivationStatistics,
-    std: float,
-    reading: float,
-) -> tuple[float, float]:
-    """What is kept of a signal of this std, and the rms slope for gradients."""
-    if carrier is Carrier.LINEAR_POINT:  # the only one whose signal shrinks
-        moment, slope = moments_at(activation, std)
-        return reading * math.sqrt(moment) / std, math.sqrt(slope)
-    return 1.0, math.sqrt(statistics.derivative_second_moment)
-
-
-def _told(carrier: Carrier, kernel: KernelRecord, length: int) -> tuple[str, str]:
-    """The reason and reference for a kernel of a stretch."""
-    plain = f"{length} plain {kernel.activation_name} layers"
-    if carrier is Carrier.MIRRORED:
-        statistics = activation_statistics(kernel.activation)
-        exactly = "exactly" if statistics.odd_error < 1e-4 else "nearly"
-        return (
-            f"{plain}: mirrored pairs make them {exactly} linear and orthogonal",
-            _LOOKS_LINEAR,
-        )
-    if carrier is Carrier.CENTERED:
-        return (
-            f"{plain}: orthogonal over std(φ), the bias takes the mean "
-            f"{activation_statistics(kernel.activation).mean:.3g} out",
-            _POOLE,
-        )
-    return f"{plain}: orthogonal at the linear point φ(0) = 0", _ISOMETRY
-
-
-def _reads(kernel: KernelRecord) -> str:
-    """What the kernel reads, in words."""
-    link = kernel.links[0] if kernel.links else Link(None)
-    for passage in reversed(link.passages):
-        if passage.effect is Effect.ACTIVATION:
-            return activation_name(passage.activation)
-        if passage.effect is Effect.NORMALIZATION:
-            return "normalized units"
-    if link.source is None:
-        return "the input"
-    if isinstance(link.source, Merge):
-        return {Effect.ADD: "a sum", Effect.CONCATENATE: "several signals"}.get(
-            link.source.effect, "a product"
-        )
-    return "linear units"
-
-
-def _variance_scaling(kernel: KernelRecord, scale: float) -> Any:
-    if kernel.fans.fan_in != keras_fans(kernel.shape).fan_in:
-        return keras.initializers.RandomNormal(
-            stddev=math.sqrt(scale / max(1.0, kernel.fans.fan_in))
-        )
-    if scale == 2.0:
-        return keras.initializers.HeNormal()
-    if scale == 1.0:
-        return keras.initializers.LecunNormal()
-    return keras.initializers.VarianceScaling(scale, "fan_in", "truncated_normal")
-
-
-def _tidy(value: float) -> float:
-    """Drops the quadrature's rounding, so that ReLU's 2 is 2 on every backend."""
-    return float(f"{value:.5g}")
+def _is_transposed_too(kernel: KernelRecord) -> bool:
+    """Whether a plain matrix is used in two ways, as an encoder's and a decoder's."""
+    is_matrix = len(kernel.shape) == 2 and kernel.fans.fan_in == kernel.shape[0]
+    return kernel.is_tied and is_matrix and kernel.role == "hidden"

@@ -18,8 +18,8 @@ def check_untrained(model: keras.Model, rows: Sequence[Row], is_part: bool) -> N
 
     Two signs count: an optimizer that has taken steps on this model, and a bias or
     normalization weight that its initializer starts at a constant and that has left
-    it. A bias that centers its layer (a multiple of its kernel's column sums), as
-    `apply` itself writes, does not count.
+    it. A bias that centers its layer (a multiple of its kernel's column sums) or holds
+    log-priors, as `apply` itself writes, does not count.
 
     Args:
         model: the model.
@@ -48,16 +48,16 @@ def _steps_taken(model: keras.Model) -> str | None:
 
 def _moved(model: keras.Model, rows: Sequence[Row], is_part: bool) -> str | None:
     """The first variable, if any, that has left its constant start."""
-    kernel_of = {id(row.kernel.layer): row.kernel for row in rows}
+    row_of = {id(row.kernel.layer): row for row in rows}
     for layer in model._flatten_layers():
-        if is_part and id(layer) not in kernel_of:
+        if is_part and id(layer) not in row_of:
             continue
         for variable, start in _constant_starts(layer):
             values = to_numpy(variable).astype("float64")
             if np.allclose(values, start, atol=1e-6):
                 continue
-            kernel = kernel_of.get(id(layer))
-            if kernel is not None and _is_centering(values, kernel):
+            row = row_of.get(id(layer))
+            if row is not None and _is_ours(values, row):
                 continue
             return f"{variable.path!r} started at {start:g} and has moved"
     return None
@@ -77,6 +77,15 @@ def _constant_starts(layer: Any) -> Iterable[tuple[Any, float]]:
             yield variable, 0.0
         elif isinstance(initializer, keras.initializers.Ones):
             yield variable, 1.0
+
+
+def _is_ours(values: np.ndarray, row: Row) -> bool:
+    """Whether `apply` may have written a bias."""
+    if row.bias_offset is not None and values.shape == np.shape(row.bias_offset):
+        values = values - np.asarray(row.bias_offset)
+        if np.allclose(values, 0, atol=1e-5):
+            return True
+    return _is_centering(values, row.kernel)
 
 
 def _is_centering(bias: np.ndarray, kernel: Any) -> bool:

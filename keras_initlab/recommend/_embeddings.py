@@ -1,0 +1,89 @@
+"""Embeddings: tables whose rows are looked up, and learned tokens and places.
+
+A looked-up row has fan_in 1, so its scale is its output's. Summed ones share the unit
+variance. One that is also the output's kernel has to serve there too, as a matrix that
+reads d units; those it is added to follow it, so that words and places weigh the same.
+"""
+
+from __future__ import annotations
+
+import math
+
+import keras
+
+from ..inspection import Effect, Inspection, KernelRecord, Merge
+from ._choice import ESTIMATE, VARIANCE, Choice, tidy
+
+_LECUN = "LeCun et al. 1998, Efficient BackProp, eq. 16"
+_TIED = "Press and Wolf 2017, 1608.05859; LeCun et al. 1998, eq. 16"
+_CLOSING = ("attention output", "residual branch")
+
+
+class Embeddings:
+    """Decides the scale of every embedding."""
+
+    def __init__(self, inspection: Inspection):
+        self._inspection = inspection
+
+    def choice(self, kernel: KernelRecord) -> Choice:
+        """Returns the choice for a kernel in the role of an embedding."""
+        group = self._summed_with(kernel)
+        tied = [k for k in (kernel, *group) if is_tied(k)]
+        units = kernel.shape[-1]
+        if tied:
+            return _choice(1 / math.sqrt(units), _tied_reason(kernel, units), _TIED)
+        if group:
+            count = 1 + len(group)
+            reason = f"1 of {count} signals that are added: variance 1/{count} each"
+            return _choice(1 / math.sqrt(count), reason, _LECUN)
+        reason = "a row is looked up, not summed (fan_in 1): unit variance"
+        return _choice(1.0, reason, _LECUN)
+
+    def _summed_with(self, kernel: KernelRecord) -> list[KernelRecord]:
+        """The kernels whose outputs are added to an embedding's right away."""
+        found: list[KernelRecord] = []
+        for merge in self._inspection.readers[kernel.position]:
+            if isinstance(merge, Merge) and merge.effect is Effect.ADD:
+                found += self._operands(merge)
+        return [k for k in found if k is not kernel and k.role not in _CLOSING]
+
+    def _operands(self, merge: Merge) -> list[KernelRecord]:
+        """A kernel for each signal that is added; of tokens side by side the first."""
+        found: list[KernelRecord] = []
+        for link in merge.links:
+            source = link.source
+            if isinstance(source, Merge) and source.effect is Effect.CONCATENATE:
+                source = next((way.source for way in source.links), None)
+            if isinstance(source, int):
+                found.append(self._inspection.kernels[source])
+        return found
+
+
+def is_tied(kernel: KernelRecord) -> bool:
+    """Whether a table of rows is also the kernel of the model's output."""
+    if kernel.role != "embedding":
+        return False
+    if type(kernel.layer).__name__ == "ReversibleEmbedding":
+        return bool(getattr(kernel.layer, "tie_weights", True)) and kernel.calls > 1
+    return kernel.is_tied
+
+
+def _tied_reason(kernel: KernelRecord, units: int) -> str:
+    if is_tied(kernel):
+        return (
+            f"looked up and, transposed, the output's kernel of {units} units: "
+            f"variance 1/{units} gives logits of unit variance; what reads the rows "
+            "is normalized or follows their scale"
+        )
+    return f"added to a tied embedding: its variance, 1/{units}, so that both weigh one"
+
+
+def _choice(std: float, reason: str, reference: str) -> Choice:
+    return Choice(
+        initializer=keras.initializers.RandomNormal(stddev=tidy(std)),
+        reason=reason,
+        reference=reference,
+        confidence=VARIANCE if std == 1.0 else ESTIMATE,
+        alternatives=("random_uniform",),
+        forward_gain=std,
+    )

@@ -1,0 +1,132 @@
+"""The scale of a model's inputs, measured on data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from .._errors import message
+from ..inspection import Inspection
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """Root mean squares of a model's inputs.
+
+    Attributes:
+        overall: of all of them, or of those not in `single`.
+        single: by the input's number, where there are several.
+    """
+
+    overall: float = 1.0
+    single: Mapping[int, float] = field(default_factory=dict)
+
+
+def first_batch(data: Any) -> Any:
+    """Returns the inputs in `data`: those of the first batch of a data set.
+
+    A batch that is a tuple holds inputs, and then targets or weights, as in `fit`.
+    Arrays, and lists, tuples and dicts of them, are inputs themselves.
+    """
+    if isinstance(data, (Mapping, Sequence)) or hasattr(data, "__array__"):
+        return data
+    if isinstance(data, keras.utils.PyDataset):
+        batch = data[0]
+    elif isinstance(data, Iterable):
+        batch = next(iter(data), [])
+    else:
+        return data
+    return batch[0] if isinstance(batch, tuple) and batch else batch
+
+
+def input_scale(model: Any, inspection: Inspection, data: Any) -> InputScale:
+    """Returns the root mean squares of a model's inputs on data.
+
+    Args:
+        model: a built model.
+        inspection: its kernels. An input that only embeddings read, as word numbers,
+            is no signal: its values do not count.
+        data: an array for one input; a list or tuple in the order of the inputs, or
+            a dict by their names, for several. For one input a list may also hold
+            parts of it.
+
+    Raises:
+        ValueError: if the inputs are empty, not finite or all zero.
+    """
+    count = _count_of_inputs(model, data)
+    arrays = _in_order(model, data)
+    if len(arrays) != count or count == 1:
+        return InputScale(_root_mean_square(arrays))
+    is_signal = _signals(inspection)
+    single = {
+        number: _root_mean_square([array])
+        for number, array in enumerate(arrays)
+        if number in is_signal
+    }
+    return InputScale(1.0, single)
+
+
+def _count_of_inputs(model: Any, data: Any) -> int:
+    """How many inputs a model has; one that does not tell has as many as its data."""
+    structure = getattr(model, "_inputs_struct", None)
+    if structure is not None:
+        return len(keras.tree.flatten(structure))
+    if isinstance(data, Mapping):
+        return len(data)
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    nested = [shape for shape in shapes.values() if _is_nested(shape)]
+    return sum(map(len, nested)) or max(1, len(shapes))
+
+
+def _is_nested(shape: Any) -> bool:
+    return isinstance(shape, (list, tuple)) and any(
+        isinstance(part, (list, tuple)) for part in shape
+    )
+
+
+def _in_order(model: Any, data: Any) -> list[Any]:
+    """The arrays in the order in which inspection counts the inputs."""
+    if isinstance(data, Mapping):
+        names = [tensor.name for tensor in getattr(model, "inputs", None) or ()]
+        if names and all(name in data for name in names):
+            return [data[name] for name in names]
+        return keras.tree.flatten(dict(data))
+    return list(data) if isinstance(data, (list, tuple)) else [data]
+
+
+def _signals(inspection: Inspection) -> set[int]:
+    """The numbers of the inputs that something else than an embedding reads."""
+    readers = [k for k in inspection.kernels if k.role != "embedding"]
+    return {
+        link.entry
+        for reader in (*readers, *inspection.merges)
+        for link in reader.links
+        if link.source is None and link.entry is not None
+    }
+
+
+def _root_mean_square(arrays: Sequence[Any]) -> float:
+    count, square = 0, 0.0
+    for given in arrays:
+        array = _as_numpy(given)
+        count += array.size
+        square += float(np.sum(np.square(array)))
+    square /= max(1, count)
+    if not count or not np.isfinite(square) or square == 0:
+        raise ValueError(
+            message(
+                "`data` must hold finite inputs that are not all zero.",
+                f"data of {count} values with mean square {square:g}",
+            )
+        )
+    return float(np.sqrt(square))
+
+
+def _as_numpy(given: Any) -> np.ndarray:
+    if keras.ops.is_tensor(given):
+        given = keras.ops.convert_to_numpy(given)
+    return np.asarray(given, dtype="float64")

@@ -1,0 +1,194 @@
+"""What the model's outputs mean: probabilities, by loss or activation, or values.
+
+Logits start small: cross-entropy then starts near the log of the number of classes,
+above which logits of std s cost s²/2, here 0.045. Smaller ones also hand smaller
+gradients down, and plain gradient descent then starts slower.
+A class that is rare is known to be so at the start by the output's bias, log p for a
+softmax and log p/(1 − p) for a sigmoid. Values to be predicted keep unit variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from .._errors import message
+from ..inspection import Inspection, KernelRecord
+
+LOGIT_STD = 0.3
+LOGIT_REFERENCE = "Goyal et al. 2017, 1706.02677, sec. 5.1"
+PRIOR_REFERENCE = "Lin et al. 2017, 1708.02002, sec. 3.3"
+
+_SOFTMAX_LOSSES = ("categoricalcrossentropy", "categoricalfocalcrossentropy")
+_SIGMOID_LOSSES = ("binarycrossentropy", "binaryfocalcrossentropy")
+
+
+def logits_of(model: Any, inspection: Inspection) -> dict[int, str]:
+    """Returns `softmax` or `sigmoid` for each kernel that gives logits, by position.
+
+    An output's own activation decides; for a linear one the loss that the model was
+    compiled with.
+    """
+    names = output_names(model, inspection)
+    found: dict[int, str] = {}
+    for kernel in inspection.kernels:
+        if kernel.role == "output":
+            loss = _loss_of(model, kernel, names.get(kernel.position))
+            kind = _kind(kernel.activation_name, loss)
+            if kind:
+                found[kernel.position] = kind
+    return found
+
+
+def output_names(model: Any, inspection: Inspection) -> dict[int, str]:
+    """Returns the name of the model's output that each kernel gives, by position."""
+    model = _functional(model)
+    outputs = getattr(model, "_outputs_struct", None)
+    if outputs is None:
+        return {}
+    if isinstance(outputs, dict):
+        pairs = list(outputs.items())
+    else:
+        pairs = list(zip(model.output_names, keras.tree.flatten(outputs), strict=False))
+    position_of = {id(k.layer): k.position for k in inspection.kernels}
+    found: dict[int, str] = {}
+    for name, tensor in pairs:
+        for layer in _back(tensor):
+            if id(layer) in position_of:
+                found[position_of[id(layer)]] = name
+                break
+    return found
+
+
+def log_priors(
+    model: Any, inspection: Inspection, logits: Mapping[int, str], priors: Any
+) -> dict[int, tuple[float, ...]]:
+    """Returns what the biases of output kernels start at, by position.
+
+    Args:
+        model: the model.
+        inspection: its kernels.
+        logits: what `logits_of` returns.
+        priors: the share of each class, or a dict of them by the output's name.
+
+    Raises:
+        ValueError: for priors that are no probabilities, fit no output, or an output
+            without a bias.
+    """
+    if priors is None:
+        return {}
+    names = output_names(model, inspection)
+    named = {}
+    for position in logits:
+        kernel = inspection.kernels[position]
+        named[names.get(position, kernel.layer.name)] = kernel
+    if not isinstance(priors, Mapping):
+        if len(named) != 1:
+            raise ValueError(_misnamed(f"priors for one of {len(named)}", named))
+        priors = dict.fromkeys(named, priors)
+    unknown = [name for name in priors if name not in named]
+    if unknown:
+        raise ValueError(_misnamed(f"class_priors for {unknown}", named))
+    return {
+        named[name].position: _log_odds(named[name], logits, given)
+        for name, given in priors.items()
+    }
+
+
+def _log_odds(
+    kernel: KernelRecord, logits: Mapping[int, str], given: Any
+) -> tuple[float, ...]:
+    """The bias at which the output gives these shares."""
+    shares = np.atleast_1d(np.asarray(given, dtype="float64"))
+    is_softmax = logits[kernel.position] == "softmax"
+    is_open = bool(np.all((shares > 0) & (shares < 1)))
+    units = kernel.shape[-1]
+    whole = not is_softmax or abs(shares.sum() - 1) < 1e-3
+    if shares.shape != (units,) or not is_open or not whole:
+        summed = " that sum to 1" if is_softmax else ""
+        raise ValueError(
+            message(
+                f"`class_priors` must be {units} probabilities between 0 and 1"
+                f"{summed} for output {kernel.layer.name!r}.",
+                f"class_priors={_short(given)}",
+            )
+        )
+    if kernel.bias is None or tuple(kernel.bias.shape) != (units,):
+        raise ValueError(
+            message(
+                "`class_priors` need an output with a trainable bias.",
+                f"output {kernel.layer.name!r} without one",
+                "Build it with `use_bias=True`.",
+            )
+        )
+    log_odds = np.log(shares) if is_softmax else np.log(shares / (1 - shares))
+    return tuple(float(f"{value:.6g}") for value in log_odds)
+
+
+def _functional(model: Any) -> Any:
+    """The model that keeps a Sequential's graph, or the model itself."""
+    is_sequential = isinstance(model, keras.Sequential)
+    return getattr(model, "_functional", None) if is_sequential else model
+
+
+def _back(tensor: Any) -> Iterator[Any]:
+    """The layers on the way back from a tensor, as far as it is a single one."""
+    while hasattr(tensor, "_keras_history"):
+        operation, number, _ = tensor._keras_history
+        yield from _inside(operation)
+        nodes = operation._inbound_nodes
+        before = nodes[number].input_tensors if number < len(nodes) else []
+        if len(before) != 1 or getattr(operation, "is_input", False):
+            return
+        (tensor,) = before
+
+
+def _inside(layer: Any) -> Iterator[Any]:
+    """A layer and those inside it, the last ones first."""
+    for inner in reversed(getattr(layer, "_layers", ())):
+        yield from _inside(inner)
+    yield layer
+
+
+def _loss_of(model: Any, kernel: KernelRecord, name: str | None) -> Any:
+    """The loss that the model was compiled with for this output, or None."""
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, Mapping):
+        return loss.get(name or kernel.layer.name)
+    if isinstance(loss, (list, tuple)):
+        names: list[Any] = list(getattr(_functional(model), "output_names", ()))
+        known = name in names and len(names) == len(loss)
+        return loss[names.index(name)] if known else None
+    return loss
+
+
+def _kind(activation: str, loss: Any) -> str | None:
+    if activation in ("softmax", "log_softmax"):
+        return "softmax"
+    if activation == "sigmoid":
+        return "sigmoid"
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", None)
+    name = (name or type(loss).__name__).replace("_", "").lower()
+    if activation != "linear":
+        return None
+    if name.endswith(_SOFTMAX_LOSSES):
+        return "softmax"
+    return "sigmoid" if name.endswith(_SIGMOID_LOSSES) else None
+
+
+def _misnamed(received: str, named: Mapping[str, Any]) -> str:
+    names = ", ".join(map(repr, sorted(named))) or "none"
+    return message(
+        "`class_priors` must be the shares of one output's classes, or a dict by "
+        "the names of outputs that give probabilities.",
+        received,
+        f"The outputs that do are: {names}.",
+    )
+
+
+def _short(given: Any) -> str:
+    text = repr(given).replace("\n", " ")
+    return text if len(text) <= 80 else text[:77] + "..."

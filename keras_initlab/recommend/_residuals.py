@@ -1,0 +1,141 @@
+"""Residual branches: what share of the stream's variance each of them adds.
+
+N branches that each add 1/N of the variance at most double it, however many they are,
+and the gradient of the stream grows by no more, as long as a branch hands back what it
+was handed. One that starts with a normalization hands back more: attention and gated
+units are products, whose gradients add up. There each adds 1/(2N). A branch that ends
+in a normalization has its scale from there, and no kernel can change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..inspection import Effect, Inspection, KernelRecord, Link, Merge
+from ._arrivals import Arrivals
+
+_MANY = "Hanin and Rolnick 2018, 1803.01719, thm. 6; Fixup, 1901.09321, sec. 3"
+_GPT = "Radford et al. 2019, GPT-2, sec. 2.3"
+_T_FIXUP = "Huang et al. 2020, T-Fixup, sec. 3.2; Hanin and Rolnick 2018, thm. 6"
+_DEEPNORM = "Wang et al. 2022, DeepNorm, 2203.00555, sec. 4"
+_ATTENTION = ("query", "key", "value", "attention output")
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a residual branch adds to its stream.
+
+    Attributes:
+        variance: of its last kernel's output.
+        reason: why.
+        reference: the paper it rests on.
+    """
+
+    variance: float
+    reason: str
+    reference: str
+
+
+class Residuals:
+    """Finds for every kernel that closes a residual branch what it may add."""
+
+    def __init__(self, inspection: Inspection, arrivals: Arrivals):
+        self._inspection = inspection
+        self._arrivals = arrivals
+        self._origins: dict[int, float] = {}
+        self._readers: dict[int, list[Merge]] = {}
+        for merge in inspection.merges:
+            for link in merge.links:
+                self._readers.setdefault(id(link.source), []).append(merge)
+        self._has_attention = any(k.role in _ATTENTION for k in inspection.kernels)
+        self._is_normalized = any(
+            link.has(Effect.NORMALIZATION)
+            for reader in (*inspection.kernels, *inspection.merges)
+            for link in reader.links
+        )
+
+    def share(self, kernel: KernelRecord) -> Share | None:
+        """Returns the share of a kernel's branch; None if it closes none by itself."""
+        count = kernel.branches
+        if not count or kernel.normalization:
+            return None
+        merge = self._sum_of(kernel)
+        origin = self._origin(merge) if merge else 1.0
+        if merge and self._is_post_normalized(merge):
+            relative = (0.5 * count**-0.75) ** 2
+            reason = (
+                f"closes 1 of {count} residual branches, normalized after their sum: "
+                f"std 1/(2·{count}^¾) of the stream's, as DeepNorm scales it"
+            )
+            return Share(relative * origin, reason, _DEEPNORM)
+        parts = count * (2 if self._is_normalized else 1)
+        return Share(
+            origin / parts,
+            f"closes 1 of {count} residual branches: 1/{parts} of the stream's "
+            "variance each keeps their sum bounded",
+            self._reference(),
+        )
+
+    def _reference(self) -> str:
+        if not self._is_normalized:
+            return _T_FIXUP if self._has_attention else _MANY
+        return _GPT if self._has_attention else _MANY
+
+    def _sum_of(self, kernel: KernelRecord) -> Merge | None:
+        """The addition that a kernel's branch ends in."""
+        waiting = [
+            reader
+            for reader in self._inspection.readers[kernel.position]
+            if isinstance(reader, Merge)
+        ]
+        while waiting:
+            merge = waiting.pop(0)
+            if merge.effect is Effect.ADD:
+                return merge
+            waiting += self._readers.get(id(merge), [])
+        return None
+
+    def _origin(self, merge: Merge) -> float:
+        """The mean square of the stream that a sum adds to, before its first branch."""
+        if id(merge) not in self._origins:
+            ways = [link for link in merge.links if not self._is_branch(link)]
+            moments = [self._origin_of(link) for link in ways]
+            self._origins[id(merge)] = max(moments, default=1.0) or 1.0
+        return self._origins[id(merge)]
+
+    def _origin_of(self, link: Link) -> float:
+        source = link.source
+        is_plain = not link.has(Effect.NORMALIZATION)
+        if isinstance(source, Merge) and is_plain and self._is_residual(source):
+            return self._origin(source)
+        return self._arrivals.on_link(link).moment
+
+    def _is_residual(self, merge: Merge) -> bool:
+        return merge.effect is Effect.ADD and any(map(self._is_branch, merge.links))
+
+    def _is_branch(self, link: Link) -> bool:
+        """Whether a kernel that closes a branch is what a way starts from."""
+        return any(kernel.branches for kernel in self._starts(link))
+
+    def _starts(self, link: Link) -> Iterator[KernelRecord]:
+        if isinstance(link.source, int):
+            yield self._inspection.kernels[link.source]
+        elif isinstance(link.source, Merge) and link.source.effect is not Effect.ADD:
+            for inner in link.source.links:
+                yield from self._starts(inner)
+
+    def _is_post_normalized(self, merge: Merge) -> bool:
+        """Whether the stream is normalized between one sum and the next."""
+        after = self._readers.get(id(merge), [])
+        return any(map(_is_normalized_sum, merge.links)) or any(
+            link.source is merge and _is_normalized_sum(link)
+            for reader in after
+            if reader.effect is Effect.ADD
+            for link in reader.links
+        )
+
+
+def _is_normalized_sum(link: Link) -> bool:
+    is_sum = isinstance(link.source, Merge) and link.source.effect is Effect.ADD
+    return is_sum and link.has(Effect.NORMALIZATION)

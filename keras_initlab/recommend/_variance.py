@@ -1,0 +1,119 @@
+"""Random kernels: a variance that keeps the signal's, and why it is that one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from .._arrays import to_numpy
+from .._fans import keras_fans
+from ..inspection import Effect, KernelRecord, Link, Merge, activation_name
+from ._arrivals import Arrival
+from ._choice import tidy
+
+_HE = "He et al. 2015, 1502.01852, eq. 10"
+_LECUN = "LeCun et al. 1998, Efficient BackProp, eq. 16"
+_POOLE = "Poole et al. 2016, 1606.05340, eq. 3"
+_NORMALIZED = "Ioffe and Szegedy 2015, 1502.03167, sec. 3.3"
+_VASWANI = "Vaswani et al. 2017, 1706.03762, sec. 3.2.1"
+_SWITCH = "Fedus et al. 2021, Switch Transformer, 2101.03961, sec. 2.4"
+
+# A router's logits: nearly even, so that no expert starves before it has learned.
+ROUTER_VARIANCE = 0.1
+
+_ATTENTION = {
+    "query": "logits q·k/√d of variance 1",
+    "key": "logits q·k/√d of variance 1",
+    "value": "the softmax averages it over positions",
+    "attention output": "an average over positions, up to √positions smaller",
+}
+
+
+def is_router(kernel: KernelRecord) -> bool:
+    """Whether a kernel's softmax chooses among signals, as a mixture's router."""
+    return kernel.role == "gate" and kernel.activation_name == "softmax"
+
+
+def variance_scaling(kernel: KernelRecord, scale: float) -> Any:
+    """Returns a normal initializer of variance `scale` over the true fan_in."""
+    if kernel.fans.fan_in != keras_fans(kernel.shape).fan_in:
+        return keras.initializers.RandomNormal(
+            stddev=math.sqrt(scale / max(1.0, kernel.fans.fan_in))
+        )
+    if scale == 2.0:
+        return keras.initializers.HeNormal()
+    if scale == 1.0:
+        return keras.initializers.LecunNormal()
+    return keras.initializers.VarianceScaling(scale, "fan_in", "truncated_normal")
+
+
+def random_reason(kernel: KernelRecord, arrival: Arrival, scale: float) -> str:
+    """Returns what a random kernel of this scale reads and does, in words."""
+    about = "" if arrival.is_exact else "about "
+    reads = f"reads {_reads(kernel)} of mean square {about}{arrival.moment:.3g}"
+    return f"{reads}{_after(kernel)}: variance {scale:.3g}/fan_in{_fan(kernel)}"
+
+
+def random_reference(kernel: KernelRecord, arrival: Arrival) -> str:
+    """Returns the paper that a random kernel's scale is from."""
+    if kernel.role in ("query", "key"):
+        return _VASWANI
+    if is_router(kernel):
+        return _SWITCH
+    if kernel.normalization:
+        return _NORMALIZED
+    return {1.0: _LECUN, 2.0: _HE}.get(tidy(1 / arrival.moment), _POOLE)
+
+
+def frozen_std(kernel: KernelRecord, arrival: Arrival) -> float:
+    """Returns the std that a kernel which stays as it is gives, from its values.
+
+    As if its inputs were independent of one another; where it was trained on them
+    they are not.
+    """
+    values = to_numpy(kernel.variable)
+    if not np.issubdtype(values.dtype, np.floating):
+        return 1.0  # quantized: its scale is elsewhere
+    square = float(np.mean(np.square(values, dtype="float64")))
+    moment = 1.0 if kernel.role == "embedding" else arrival.moment
+    std = math.sqrt(square * max(1.0, kernel.fans.fan_in) * moment)
+    return std if math.isfinite(std) and std > 1e-6 else 1.0
+
+
+def _after(kernel: KernelRecord) -> str:
+    if is_router(kernel):
+        return ", and chooses: small logits use all alike at first"
+    if kernel.role in _ATTENTION:
+        return f", {_ATTENTION[kernel.role]}"
+    gates = f", {kernel.gates} gates side by side" if kernel.gates > 1 else ""
+    if kernel.normalization:
+        # The scale cancels but for the normalization's epsilon and before training.
+        return f", normalized after it{gates}"
+    return gates
+
+
+def _fan(kernel: KernelRecord) -> str:
+    counted = keras_fans(kernel.shape).fan_in
+    if kernel.fans.fan_in == counted:
+        return ""
+    return f"; Keras counts fan_in {counted} for this shape"
+
+
+def _reads(kernel: KernelRecord) -> str:
+    """What the kernel reads, in words."""
+    link = kernel.links[0] if kernel.links else Link(None)
+    for passage in reversed(link.passages):
+        if passage.effect is Effect.ACTIVATION:
+            return activation_name(passage.activation)
+        if passage.effect is Effect.NORMALIZATION:
+            return "normalized units"
+    if link.source is None:
+        return "the input"
+    if isinstance(link.source, Merge):
+        return {Effect.ADD: "a sum", Effect.CONCATENATE: "several signals"}.get(
+            link.source.effect, "a product"
+        )
+    return "linear units"

@@ -1,0 +1,427 @@
+"""The signal policy by architecture: what each kind of kernel gets, and why."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import Input, layers, ops
+from zoo import built, without_draws
+
+from keras_initlab import recommend
+from keras_initlab.initializers import Orthogonal
+
+
+def to_numpy(tensor):
+    return ops.convert_to_numpy(ops.cast(tensor, "float32")).astype("float64")
+
+
+def by_role(advice, role):
+    return [row for row in advice if row.role == role]
+
+
+def std_of(row):
+    """The standard deviation that a row's initializer draws with."""
+    config = row.initializer.get_config()
+    if "stddev" in config:
+        return config["stddev"]
+    scale = {"HeNormal": 2.0, "LecunNormal": 1.0}.get(type(row.initializer).__name__)
+    return math.sqrt((scale or config["scale"]) / row.fans.fan_in)
+
+
+# --- Residual branches ---------------------------------------------------------------
+
+
+def blocks(count, normalize_first=None, normalize_last=None, normalize_sum=None):
+    x = inputs = Input((16,))
+    x = layers.Dense(16)(x)
+    for _ in range(count):
+        y = normalize_first()(x) if normalize_first else x
+        y = layers.Dense(16)(layers.Dense(16)(y))
+        x = x + (normalize_last()(y) if normalize_last else y)
+        x = normalize_sum()(x) if normalize_sum else x
+    return keras.Model(inputs, layers.Dense(16)(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "std", "reference"),
+    [
+        (lambda: blocks(4), 1 / math.sqrt(4), "1803.01719"),
+        (lambda: blocks(9), 1 / math.sqrt(9), "1901.09321"),
+        (
+            lambda: blocks(4, normalize_first=layers.LayerNormalization),
+            1 / math.sqrt(2 * 4),
+            "1803.01719",
+        ),
+        (
+            lambda: blocks(4, normalize_sum=layers.LayerNormalization),
+            0.5 * 4**-0.75,
+            "2203.00555",
+        ),
+        (lambda: blocks(4, normalize_last=layers.BatchNormalization), 1.0, "1502"),
+    ],
+)
+def test_branches_share_by_their_number(model, std, reference, monkeypatch):
+    without_draws(monkeypatch)
+    rows = by_role(recommend(model()), "residual branch")
+    for row in rows:
+        assert std_of(row) == pytest.approx(std / math.sqrt(16), rel=1e-4)
+        assert reference in row.reference
+
+
+def test_branches_follow_the_scale_of_their_stream():
+    """Tied embeddings of variance 1/d, and branches that fit them."""
+    advice = recommend(built("SubclassedGPT"))
+    tables = by_role(advice, "embedding")
+    assert [std_of(row) for row in tables] == pytest.approx(
+        [1 / math.sqrt(8)] * 2, 1e-4
+    )
+    for row in by_role(advice, "attention output"):
+        assert row.kernel.branches == 4
+        assert std_of(row) == pytest.approx(
+            math.sqrt(2 / 8 / 8 / row.fans.fan_in), 1e-4
+        )
+        assert "GPT-2" in row.reference
+
+
+# --- Attention, gates, cells ---------------------------------------------------------
+
+
+def test_attention_logits_have_unit_variance(rng):
+    inputs = Input((12, 64))
+    attention = layers.MultiHeadAttention(4, 16)
+    model = keras.Model(inputs, attention(inputs, inputs))
+    advice = recommend(model)
+    advice.apply(seed=0)
+    x = rng.normal(size=(200, 64))
+    query, key = (
+        np.einsum("bd,dhk->bhk", x, to_numpy(by_role(advice, role)[0].kernel.variable))
+        for role in ("query", "key")
+    )
+    logits = np.einsum("bhk,chk->hbc", query, key) / math.sqrt(16)
+    assert logits.std() == pytest.approx(1, abs=0.1)
+    assert "1706.03762" in by_role(advice, "query")[0].reference
+
+
+def test_a_router_chooses_evenly_at_first():
+    row = next(r for r in recommend(built("RawExperts")) if r.role == "gate")
+    assert std_of(row) == pytest.approx(math.sqrt(0.1 / 8), rel=1e-4)
+    assert "2101.03961" in row.reference
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def lstm_states(rng, units, steps):
+    """The rms of LSTM states whose gates get unit variance from the input."""
+    h = c = np.zeros((400, units))
+    kernels = [np.linalg.qr(rng.normal(size=(units, units)))[0] for _ in range(4)]
+    for _ in range(steps):
+        i, f, g, o = (rng.normal(size=h.shape) + h @ kernel for kernel in kernels)
+        c = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+    return math.sqrt(np.mean(h**2))
+
+
+def gru_states(rng, units, steps):
+    h = np.zeros((400, units))
+    kernels = [np.linalg.qr(rng.normal(size=(units, units)))[0] for _ in range(3)]
+    for _ in range(steps):
+        z, r, g = (rng.normal(size=h.shape) for _ in range(3))
+        z, r = sigmoid(z + h @ kernels[0]), sigmoid(r + h @ kernels[1])
+        h = z * h + (1 - z) * np.tanh(g + r * (h @ kernels[2]))
+    return math.sqrt(np.mean(h**2))
+
+
+def simple_states(rng, units, steps):
+    h = np.zeros((400, units))
+    kernel = np.linalg.qr(rng.normal(size=(units, units)))[0]
+    for _ in range(steps):
+        h = np.tanh(rng.normal(size=h.shape) + h @ kernel)
+    return math.sqrt(np.mean(h**2))
+
+
+@pytest.mark.parametrize(
+    ("layer", "states"),
+    [
+        (layers.LSTM, lstm_states),
+        (layers.GRU, gru_states),
+        (layers.SimpleRNN, simple_states),
+    ],
+)
+def test_what_reads_a_state_makes_up_for_its_size(layer, states, rng, monkeypatch):
+    without_draws(monkeypatch)
+    inputs = Input((7, 5))
+    model = keras.Model(inputs, layers.Dense(4)(layer(32)(inputs)))
+    expected = 1 / states(rng, 32, 40)
+    assert std_of(recommend(model)[-1]) * math.sqrt(32) == pytest.approx(expected, 0.12)
+
+
+def test_cells_in_a_stack_read_the_cell_below():
+    rows = by_role(recommend(built("stacked_cells")), "recurrent input")
+    assert [row.kernel.links[0].source for row in rows] == [None, 1, 3]
+    assert std_of(rows[1]) > 1.5 / math.sqrt(rows[1].fans.fan_in)
+
+
+def test_the_forget_gate_stays_open():
+    advice = recommend(built("lstm_stack"))
+    assert all("forget" in row.reason for row in by_role(advice, "recurrent"))
+    model = keras.Sequential([Input((4, 3)), layers.LSTM(6)])
+    recommend(model).apply(seed=0)
+    bias = to_numpy(model.layers[0].cell.bias)
+    np.testing.assert_array_equal(bias, [0] * 6 + [1] * 6 + [0] * 12)
+
+
+def test_convolutions_inside_cells_keep_the_state():
+    for row in by_role(recommend(built("conv_lstm")), "recurrent"):
+        assert std_of(row) == pytest.approx(1 / math.sqrt(row.fans.fan_in), rel=1e-4)
+
+
+# --- Embeddings, tied weights, frozen neighbors --------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "std"),
+    [
+        ("lstm_stack", 1.0),
+        ("transformer_encoder", math.sqrt(1 / 2)),
+        ("SubclassedGPT", math.sqrt(1 / 8)),
+    ],
+)
+def test_embeddings_by_what_they_are_for(name, std):
+    rows = by_role(recommend(built(name)), "embedding")
+    assert [std_of(row) for row in rows] == pytest.approx([std] * len(rows), rel=1e-4)
+
+
+def test_a_tied_decoder_undoes_its_encoder():
+    rows = recommend(built("TiedAutoencoder"))
+    assert all(isinstance(row.initializer, Orthogonal) for row in rows)
+    assert all("transposed" in row.reason for row in rows)
+
+
+def test_new_layers_read_what_frozen_ones_give():
+    model = keras.Sequential([Input((64,)), layers.Dense(256), layers.Dense(4)])
+    model.layers[0].trainable = False
+    frozen = model.layers[0].kernel
+    frozen.assign(ops.cast(3.0 * to_numpy(frozen) / to_numpy(frozen).std(), "float32"))
+    row = recommend(model)[1]
+    assert std_of(row) == pytest.approx(1 / math.sqrt(256 * 64 * 9), rel=1e-3)
+    assert row.confidence < 0.8
+    assert "MatchPretrained" in row.alternatives
+
+
+# --- Outputs -------------------------------------------------------------------------
+
+
+def classifier(activation=None, units=4, loss=None, **dense):
+    model = keras.Sequential(
+        [Input((8,)), layers.Dense(units, activation, name="head", **dense)]
+    )
+    if loss is not None:
+        model.compile("sgd", loss)
+    return model
+
+
+SMALL = [
+    ("softmax", None, True),
+    ("sigmoid", None, True),
+    (None, keras.losses.SparseCategoricalCrossentropy(from_logits=True), True),
+    (None, keras.losses.BinaryCrossentropy(from_logits=True), True),
+    (None, "categorical_crossentropy", True),
+    (None, keras.losses.binary_crossentropy, True),
+    (None, {"head": "categorical_crossentropy"}, True),
+    (None, ["sparse_categorical_crossentropy"], True),
+    (None, "mse", False),
+    (None, {"head": "mae"}, False),
+    (None, keras.losses.Huber(), False),
+    ("tanh", None, False),
+    (None, None, False),
+]
+
+
+@pytest.mark.parametrize(("activation", "loss", "is_small"), SMALL)
+def test_logits_are_small_and_values_are_not(activation, loss, is_small):
+    row = recommend(classifier(activation, loss=loss))[0]
+    std = 0.3 if is_small else 1.0
+    assert std_of(row) == pytest.approx(std / math.sqrt(8), rel=1e-4)
+    assert row.forward_gain == pytest.approx(std)
+    assert ("logits" in row.reason) == is_small
+
+
+def test_a_loss_by_output_counts_for_that_output():
+    inputs = Input((8,))
+    heads = {
+        "kind": layers.Dense(3, name="a")(inputs),
+        "value": layers.Dense(1, name="b")(inputs),
+    }
+    model = keras.Model(inputs, heads)
+    model.compile("sgd", {"kind": "categorical_crossentropy", "value": "mse"})
+    rows = {row.path.split("/")[-2]: row for row in recommend(model)}
+    assert rows["a"].forward_gain == pytest.approx(0.3)
+    assert rows["b"].forward_gain == pytest.approx(1.0)
+
+
+def test_cross_entropy_starts_at_the_log_of_the_classes(rng):
+    model = classifier("softmax", units=10)
+    recommend(model).apply(seed=0)
+    p = to_numpy(model(rng.normal(size=(512, 8)).astype("float32")))
+    y = rng.integers(0, 10, 512)
+    assert -np.log(p[np.arange(512), y]).mean() == pytest.approx(math.log(10), abs=0.03)
+
+
+PRIORS = [0.7, 0.2, 0.06, 0.04]
+
+
+@pytest.mark.parametrize("policy", ["signal", "rules"])
+def test_class_priors_are_what_the_model_starts_with(policy, rng):
+    model = classifier("softmax")
+    advice = recommend(model, class_priors=PRIORS, policy=policy)
+    advice.apply(seed=0)
+    np.testing.assert_allclose(to_numpy(model.layers[0].bias), np.log(PRIORS), 1e-4)
+    assert advice[0].bias_offset == pytest.approx(np.log(PRIORS), abs=1e-4)
+    assert len(advice.to_dict()["kernels"][0]["bias_offset"]) == 4
+    assert "1708.02002" in advice[0].reference
+    if policy == "signal":
+        p = to_numpy(model(rng.normal(size=(512, 8)).astype("float32"))).mean(axis=0)
+        np.testing.assert_allclose(p, PRIORS, rtol=0.05)
+    advice.apply(seed=1)  # what `apply` wrote does not look trained
+    assert recommend(model)[0].bias_offset is None
+
+
+def test_class_priors_of_sigmoids():
+    model = classifier("sigmoid", units=1)
+    recommend(model, class_priors=0.01).apply(seed=0)
+    bias = to_numpy(model.layers[0].bias)
+    np.testing.assert_allclose(bias, [math.log(0.01 / 0.99)], rtol=1e-4)
+
+
+def test_class_priors_beside_a_centered_bias():
+    hidden = [layers.Dense(8, "sigmoid") for _ in range(5)]
+    head = layers.Dense(4, "softmax")
+    model = keras.Sequential([Input((8,)), *hidden, head])
+    advice = recommend(model, class_priors=PRIORS)
+    advice.apply(seed=0)
+    centering = -0.5 * to_numpy(head.kernel).sum(axis=0)
+    np.testing.assert_allclose(to_numpy(head.bias), centering + np.log(PRIORS), 1e-3)
+    advice.apply(seed=1)
+
+
+def test_class_priors_by_output_name():
+    model = built("multi_task")
+    row = next(
+        r
+        for r in recommend(model, class_priors={"class": [0.5, 0.3, 0.2]})
+        if r.bias_offset
+    )
+    assert row.path.startswith("class/")
+
+
+@pytest.mark.parametrize(
+    ("model", "priors", "received"),
+    [
+        (classifier, [0.5, 0.5], r"Received: priors for one of 0"),
+        (lambda: classifier("softmax"), [0.5, 0.5], r"Received: class_priors=\[0.5, "),
+        (lambda: classifier("softmax"), [0.5] * 4, r"sum to 1 .*=\[0.5, 0.5, 0.5"),
+        (lambda: classifier("softmax"), [1, 0, 0, 0], r"Received: class_priors=\[1, 0"),
+        (lambda: classifier("sigmoid", 1), 1.5, "Received: class_priors=1.5"),
+        (lambda: classifier("sigmoid", 1), {"tail": 0.5}, r"for \['tail'\].*'head'"),
+        (
+            lambda: classifier("sigmoid", 1, use_bias=False),
+            0.5,
+            "Received: output 'head' without one",
+        ),
+    ],
+)
+def test_class_priors_that_do_not_fit(model, priors, received):
+    with pytest.raises(ValueError, match=received):
+        recommend(model(), class_priors=priors)
+
+
+# --- Data ----------------------------------------------------------------------------
+
+
+def two_inputs():
+    small, large = Input((8,), name="small"), Input((8,), name="large")
+    x = layers.Dense(4, name="a")(small) + layers.Dense(4, name="b")(large)
+    return keras.Model({"small": small, "large": large}, layers.Dense(2)(x))
+
+
+def in_batches(data):
+    """An iterable that is no sequence, as a data set is."""
+    return ({key: value[i::2] for key, value in data.items()} for i in range(2))
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, data):
+        super().__init__()
+        self.data = data
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.data, np.zeros(len(self.data["small"]))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda data: data,
+        lambda data: [data["large"], data["small"]],  # as Keras sorts them
+        lambda data: (data["large"], data["small"]),
+        lambda data: iter([(data, np.zeros(64))]),
+        Batches,
+    ],
+)
+def test_every_input_has_its_own_scale(given, rng):
+    data = {
+        "small": 0.1 * rng.normal(size=(64, 8)),
+        "large": 50 * rng.normal(size=(64, 8)),
+    }
+    model = two_inputs()
+    assert [tensor.name for tensor in model.inputs] == ["large", "small"]
+    rows = {row.path.split("/")[-2]: row for row in recommend(model, data=given(data))}
+    for name, key in (("a", "small"), ("b", "large")):
+        scale = math.sqrt(np.mean(data[key] ** 2))
+        assert std_of(rows[name]) == pytest.approx(1 / scale / math.sqrt(8), rel=1e-3)
+        assert rows[name].forward_gain == pytest.approx(1 / scale, rel=1e-3)
+
+
+def test_the_first_batch_of_a_data_set_counts(rng):
+    data = {"small": rng.normal(size=(64, 8)), "large": 9 * rng.normal(size=(64, 8))}
+    first = {key: value[0::2] for key, value in data.items()}
+    model = two_inputs()
+    expected = recommend(model, data=first).to_dict()
+    assert recommend(model, data=in_batches(data)).to_dict() == expected
+    assert recommend(model, data=data).to_dict() != expected
+
+
+def test_word_numbers_are_no_signal(rng):
+    words, rest = Input((5,), dtype="int32", name="words"), Input((4,), name="rest")
+    x = layers.GlobalAveragePooling1D()(layers.Embedding(9, 4)(words))
+    x = layers.Concatenate()([x, layers.Dense(4, name="own")(rest)])
+    model = keras.Model([words, rest], layers.Dense(2)(x))
+    data = [np.zeros((16, 5), "int32"), 2 * rng.normal(size=(16, 4))]
+    rows = recommend(model, data=data)
+    assert rows.to_dict() != recommend(model).to_dict()
+    own = next(row for row in rows if row.path.startswith("own/"))
+    scale = math.sqrt(np.mean(data[1] ** 2))
+    assert own.forward_gain == pytest.approx(1 / scale, rel=1e-3)
+
+
+@pytest.mark.tensorflow
+def test_a_tensorflow_data_set(rng):
+    import tensorflow as tf
+
+    x = 5 * rng.normal(size=(64, 8)).astype("float32")
+    model = classifier()
+    dataset = tf.data.Dataset.from_tensor_slices((x, x)).batch(32)
+    expected = recommend(model, data=x[:32]).to_dict()
+    assert recommend(model, data=dataset).to_dict() == expected
+
+
+def test_bad_data_of_one_of_two_inputs(rng):
+    data = {"small": rng.normal(size=(4, 8)), "large": np.zeros((4, 8))}
+    with pytest.raises(ValueError, match="data of 32 values with mean square 0"):
+        recommend(two_inputs(), data=data)
