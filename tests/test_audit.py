@@ -27,6 +27,7 @@ def sound(seed=0):
             layers.BatchNormalization(name="norm"),
             layers.Reshape((-1, WIDTH)),
             layers.LSTM(WIDTH, name="lstm"),
+            layers.Dense(WIDTH, "relu", name="zeroth"),
             layers.Dense(WIDTH, "relu", name="first"),
             layers.Dense(WIDTH, "relu", name="second"),
             layers.Dense(3, name="head"),
@@ -243,7 +244,7 @@ def test_a_table_to_read():
 
 def test_as_json():
     found = json.loads(audit(FAULTS["bias"][0]()).to_json())
-    assert (found["trained"], found["kernels"]) == (None, 8)
+    assert (found["trained"], found["kernels"]) == (None, 9)
     (finding,) = found["findings"]
     assert (finding["kind"], finding["path"]) == ("bias", "net/second/bias")
     assert finding["related"] == ["net/second/kernel"]

@@ -44,8 +44,11 @@ def deep_sigmoid():
 def part_frozen():
     """New layers after pretrained ones."""
     model = zoo.ZOO["vgg"].build()
+    rng = np.random.default_rng(0)
     for layer in model.layers[:4]:
         layer.trainable = False
+        # What comes after them rests on their values.
+        layer.set_weights([rng.normal(0, 0.1, w.shape) for w in layer.get_weights()])
     return model
 
 

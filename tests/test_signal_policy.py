@@ -267,7 +267,7 @@ def test_cross_entropy_starts_at_the_log_of_the_classes(rng):
     recommend(model).apply(seed=0)
     p = to_numpy(model(rng.normal(size=(512, 8)).astype("float32")))
     y = rng.integers(0, 10, 512)
-    assert -np.log(p[np.arange(512), y]).mean() == pytest.approx(math.log(10), abs=0.03)
+    assert -np.log(p[np.arange(512), y]).mean() == pytest.approx(math.log(10), abs=0.07)
 
 
 PRIORS = [0.7, 0.2, 0.06, 0.04]

@@ -26,6 +26,7 @@ EXCEPTIONS = {
     "vision_transformer": "the head reads the class token; the patches are heard "
     "through attention alone",
 }
+EVERY_DAY = ("mlp", "vgg", "lstm_stack", "transformer_encoder")
 
 
 def holds(signal):
@@ -37,7 +38,14 @@ def test_exceptions_are_few_and_known():
     assert len(EXCEPTIONS) <= len(ZOO) / 8
 
 
-@pytest.mark.parametrize("name", [name for name in ZOO if name not in EXCEPTIONS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in EVERY_DAY else pytest.param(name, marks=pytest.mark.slow)
+        for name in ZOO
+        if name not in EXCEPTIONS
+    ],
+)
 def test_the_signal_stays_within_a_factor_of_two(name):
     _, ours = signals(name, default=False)
     assert sum(map(len, ours.forward.values())) >= 2

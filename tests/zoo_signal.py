@@ -22,7 +22,8 @@ function of the outputs: at equal widths its ratios are those of the gradients'
 standard deviation, and where the width changes, no scale can hold the two standard
 deviations together (He et al. 2015, 1502.01852, sec. 2.2). Outputs count in units of
 their own deviation. The figures are largest over smallest,
-over all places of a kind, the worst kind's.
+over all places of a kind, the worst kind's; each place's is the geometric mean of
+several draws of the kernels.
 """
 
 import contextlib
@@ -41,11 +42,13 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import gmean
 from zoo import VOCABULARY, ZOO
 
-from keras_initlab import recommend
+from keras_initlab import recommend, reinitialize
 from keras_initlab.inspection import Effect, KernelRecord, inspect
 
+DRAWS = 4  # of the kernels: those of these narrow models differ much
 CLOSING = ("residual branch", "attention output")
 CELLS = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
 NORMALIZATIONS = (
@@ -332,9 +335,30 @@ def signals(name, default=True):
     """A zoo model's signal by Keras's default (or None) and by ours."""
     keras.utils.set_random_seed(0)
     model = ZOO[name].build()
-    before = measure(model, ZOO[name]) if default else None
-    recommend(model).apply(seed=0)
-    return before, measure(model, ZOO[name])
+    advice, before = recommend(model), []
+    if default:
+        before = [measure(model, ZOO[name])]
+        for seed in range(1, DRAWS):
+            reinitialize(model, seed)
+            before.append(measure(model, ZOO[name]))
+    ours = []
+    for seed in range(DRAWS):
+        advice.apply(seed, overwrite=True)
+        ours.append(measure(model, ZOO[name]))
+    return typical(before) if before else None, typical(ours)
+
+
+def typical(drawn):
+    """The geometric mean of several draws, place by place."""
+    mean = Signal()
+    for part in ("forward", "backward"):
+        for kind, places in getattr(drawn[0], part).items():
+            each = [getattr(one, part)[kind] for one in drawn]
+            found = {p: [values[p] for values in each] for p in places}
+            getattr(mean, part)[kind] = {
+                place: float(gmean(values)) for place, values in found.items()
+            }
+    return mean
 
 
 def table(names=tuple(ZOO)):

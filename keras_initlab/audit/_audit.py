@@ -16,8 +16,8 @@ from rich.text import Text
 from .._arrays import to_numpy
 from .._errors import NoKernelsError, UnsupportedModelError, message
 from .._fans import check_built, kernels
-from ..inspection import inspect, variable_paths
-from ..recommend import as_text
+from ..inspection import variable_paths
+from ..recommend import as_text, asked_gain, recommend
 from . import _broken, _fresh
 from ._finding import Finding
 from ._matrices import Weights
@@ -118,9 +118,9 @@ def audit(model: keras.Model) -> Audit:
         Glorot and Bengio 2010, eq. 12, and He et al. 2015, 1502.01852, eq. 10 and 14,
         for the scales; Saxe et al. 2014, 1312.6120, section 4, for orthogonality.
     """
-    check_built("model", model)
-    weights = _weights(model)
+    weights = _weights(model) if isinstance(model, keras.Layer) else []
     if not weights:
+        check_built("model", model)
         raise NoKernelsError(
             message(
                 "`model` must hold a layer with a kernel.",
@@ -144,20 +144,23 @@ def _weights(model: keras.Model) -> list[Weights]:
         Weights(
             one,
             path,
-            *parts.get(id(one.variable), ("hidden", None)),
+            *parts.get(id(one.variable), ("hidden", None, None)),
             values=to_numpy(one.variable).astype("float64"),
         )
         for one, path in zip(found, paths, strict=True)
     ]
 
 
-def _parts(model: keras.Model) -> dict[int, tuple[str, Any]]:
-    """Role and activation of each kernel, where the graph can be read."""
+def _parts(model: keras.Model) -> dict[int, tuple[str, Any, float | None]]:
+    """Role, activation and asked gain of each kernel, where the graph can be read."""
     try:
-        records = inspect(model).kernels
+        rows = recommend(model)
     except (UnsupportedModelError, NoKernelsError):
         return {}
-    return {id(one.variable): (one.role, one.activation) for one in records}
+    return {
+        id(row.kernel.variable): (row.role, row.kernel.activation, asked_gain(row))
+        for row in rows
+    }
 
 
 def _floating(model: keras.Model) -> list[tuple[str, Any]]:

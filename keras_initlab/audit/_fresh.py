@@ -109,6 +109,9 @@ def _expected_gains(one: Weights) -> tuple[float, float]:
     by_outputs = math.sqrt(2 * min(fan_ratio, 2.0))  # He's, on fan_out
     gains = [math.sqrt(2.0), by_outputs, *_activation_gains(one)]
     low = 0.0 if one.role in _MAY_BE_SMALL else spread / _BELOW
+    if one.asked is not None:
+        gains.append(one.asked)
+        low = min(low, one.asked / _BELOW)
     return low, _ABOVE * max(gains)
 
 

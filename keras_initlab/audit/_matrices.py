@@ -22,6 +22,7 @@ class Weights:
         path: its path, unique in the model.
         role: its role in the model, `hidden` where the graph is not known.
         activation: the activation that its output meets, None for linear.
+        asked: the gain that `recommend` asks for, None where that is not known.
         values: its values, float64.
     """
 
@@ -29,6 +30,7 @@ class Weights:
     path: str
     role: str
     activation: Any
+    asked: float | None
     values: np.ndarray
 
     @property

@@ -156,7 +156,11 @@ def _meant(
 def _check_untrained(
     model: keras.Model, meant: Sequence[Kernel], is_part: bool
 ) -> None:
-    rows: Any = [SimpleNamespace(kernel=k) for k in meant if k.variable.trainable]
+    rows: Any = [
+        SimpleNamespace(kernel=k, bias_offset=None)
+        for k in meant
+        if k.variable.trainable
+    ]
     sign = rows and (_steps_taken(model) or _moved(model, rows, is_part))
     if sign:
         raise TrainedWeightsError(
