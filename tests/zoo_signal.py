@@ -22,8 +22,8 @@ function of the outputs: at equal widths its ratios are those of the gradients'
 standard deviation, and where the width changes, no scale can hold the two standard
 deviations together (He et al. 2015, 1502.01852, sec. 2.2). Outputs count in units of
 their own deviation. The figures are largest over smallest,
-over all places of a kind, the worst kind's; each place's is the geometric mean of
-several draws of the kernels.
+over all places of a kind, the worst kind's; by ours each place's is the geometric
+mean of several draws of the kernels.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ from rich.table import Table
 from scipy.stats import gmean
 from zoo import VOCABULARY, ZOO
 
-from keras_initlab import recommend, reinitialize
+from keras_initlab import recommend
 from keras_initlab.inspection import Effect, KernelRecord, inspect
 
 DRAWS = 4  # of the kernels: those of these narrow models differ much
@@ -335,17 +335,12 @@ def signals(name, default=True):
     """A zoo model's signal by Keras's default (or None) and by ours."""
     keras.utils.set_random_seed(0)
     model = ZOO[name].build()
-    advice, before = recommend(model), []
-    if default:
-        before = [measure(model, ZOO[name])]
-        for seed in range(1, DRAWS):
-            reinitialize(model, seed)
-            before.append(measure(model, ZOO[name]))
-    ours = []
+    before = measure(model, ZOO[name]) if default else None
+    advice, ours = recommend(model), []
     for seed in range(DRAWS):
         advice.apply(seed, overwrite=True)
         ours.append(measure(model, ZOO[name]))
-    return typical(before) if before else None, typical(ours)
+    return before, typical(ours)
 
 
 def typical(drawn):
