@@ -536,6 +536,7 @@ np.testing.assert_array_equal(other.predict(x, verbose=0), expected)
 """
 
 
+@pytest.mark.slow
 def test_checkpoints_of_an_observed_fit_load_without_the_package(tmp_path):
     model, *_ = dense(MODES[USUAL])
     model.compile(optimizers.Adam(0.01), "mse", **MODES[USUAL])

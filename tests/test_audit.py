@@ -90,7 +90,7 @@ def same_instance():
 
 
 def same_directions():
-    wrapper = layers.Bidirectional(layers.GRU(WIDTH), name="both")
+    wrapper = layers.Bidirectional(layers.GRU(WIDTH, name="gru"), name="both")
     model = keras.Sequential([keras.Input((4, WIDTH)), wrapper], name="net")
     recommend(model).apply(seed=0)
     kernel = wrapper.forward_layer.cell.kernel

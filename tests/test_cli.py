@@ -383,6 +383,7 @@ def test_the_module_runs(saved):
     assert json.loads(result.stdout) == advice_on(saved).to_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_a_terminal_without_arrows(saved):
     result = in_a_process("recommend", saved, PYTHONIOENCODING="ascii")
@@ -390,6 +391,7 @@ def test_a_terminal_without_arrows(saved):
     assert "gain ?" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_a_refusal_ends_the_process_with_2(tmp_path):
     result = in_a_process("recommend", tmp_path / "none.keras")

@@ -388,6 +388,7 @@ def test_inner_models_with_equal_names_are_told_apart(style):
     assert sorted(found) == sorted(units.tolist() for units in expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_time_distributed(mode):
     layer = layers.Dense(UNITS, "relu")
@@ -596,6 +597,7 @@ def affine_of(layer):
     return lambda x: affine(x, *weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_several_outputs_beside_as_many_variables_that_are_not_trained(mode):
     """Lists of equal length, among which outputs could get lost."""

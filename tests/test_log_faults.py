@@ -139,6 +139,7 @@ def check_kills(folder, count, seconds):
     return [check_whole(one) for one in folders]
 
 
+@pytest.mark.slow
 def test_training_killed_twice(tmp_path):
     assert max(check_kills(tmp_path, count=2, seconds=1)) > 10
 

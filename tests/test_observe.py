@@ -469,6 +469,7 @@ def test_after_a_failure_nothing_is_left(name):
     assert_same(before, figures(observers))  # unobserved since the failure
 
 
+@pytest.mark.slow
 def test_a_failure_while_the_observing_function_is_traced():
     model, twin = fragile(USUAL), fragile(USUAL)
     for one in (model, twin):
@@ -536,6 +537,7 @@ def test_a_history_object_used_again_without_the_callback():
     assert_same(before, figures([norms]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [None, "on_train_batch_end", "on_epoch_end"])
 def test_no_model_is_kept_alive(moment):
     model = fragile("eager")

@@ -178,6 +178,7 @@ def test_nan_that_arises_in_a_step_going_backward(index, step):
     assert "while every output is finite" in line
 
 
+@pytest.mark.slow
 def test_vanishing_gradients():
     small = keras.initializers.RandomNormal(stddev=0.2, seed=1)
     deep = Deep("sigmoid", kernel=small)

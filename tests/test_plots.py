@@ -67,6 +67,7 @@ def test_no_history_is_refused():
         plots.training_comparison({})
 
 
+@pytest.mark.slow
 def test_without_matplotlib_the_cure_is_named():
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"

@@ -38,6 +38,7 @@ def test_a_short_run_shows_everything(quickstart, tmp_path, capsys):
         assert word in output
 
 
+@pytest.mark.slow
 def test_without_relus_nothing_is_dead(quickstart, tmp_path, capsys):
     options = ["--layers", "5", "--epochs", "1", "--activation", "tanh"]
     quickstart.main([*options, "--figure", str(tmp_path / "out.png")])
@@ -65,6 +66,7 @@ def test_fifty_layers_learn(quickstart, tmp_path, activation):
     assert accuracies(quickstart.main(options))[1] >= 0.93
 
 
+@pytest.mark.slow
 def test_help_needs_no_training():
     output = subprocess.check_output(
         [sys.executable, SCRIPT, "--help"],

@@ -456,6 +456,7 @@ def _optimizer_map():
     return OptimizerMap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", slow({*MODES} - {USUAL}, MODES))
 def test_training_goes_on_from_what_was_written_in_mid_epoch(mode):
     """As if the fit had ended at that step and begun again."""
@@ -1119,6 +1120,7 @@ def trained_on_digits(callbacks):
     return model, count_dead(model, x), fitted.history["loss"][-1]
 
 
+@pytest.mark.slow
 def test_fewer_units_are_dead_in_the_end():
     _, dead, loss = trained_on_digits([])
     recycler = DormantUnitRecycler(every=20, seed=0)
