@@ -12,9 +12,9 @@ import numpy as np
 from .._activations import activation_statistics
 from .._fans import keras_fans
 from ..initializers import Orthogonal
+from ..recommend._trained import is_centering
 from ._finding import Finding
 from ._matrices import Weights
-from ._signs import is_centering
 
 # The textbook's schemes differ by factors of up to 2; SpectralNorm's 0.9 is half of a
 # unit gain. Farther off than these, a scale is no choice of scheme.
@@ -86,7 +86,9 @@ def bias(kernels: Sequence[Weights]) -> Iterator[Finding]:
         is_known = (
             _is_by_gate(values, one)
             or (np.ptp(values) > 0 and _is_small(largest, one))
-            or (np.ptp(values) > 0 and is_centering(values, one))
+            or (
+                np.ptp(values) > 0 and is_centering(values, one.values, one.kernel.axes)
+            )
         )
         if largest and not is_known:
             yield Finding(

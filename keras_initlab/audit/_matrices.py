@@ -45,10 +45,7 @@ class Weights:
 
     @property
     def bias(self) -> np.ndarray | None:
-        """The bias that is added to what it computes, as matrix columns lie, or None.
-
-        None also if it does not have one value for each column.
-        """
+        """The values of the bias that is added to what it computes, or None."""
         if self.kernel.bias is None:
             return None
         return to_numpy(self.kernel.bias).astype("float64")

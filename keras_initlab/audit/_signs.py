@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from .._arrays import to_numpy
+from ..recommend._trained import is_centering, steps_taken
 from ._matrices import Weights
 
 # A kernel says little if its units are few.
@@ -32,14 +33,7 @@ def sign_of_training(model: keras.Model, kernels: Sequence[Weights]) -> str | No
     Short training of a network without biases may leave no sign; its scales are then
     judged like fresh ones.
     """
-    return _steps(model) or _moved(model, kernels) or _beyond_draws(kernels)
-
-
-def _steps(model: keras.Model) -> str | None:
-    optimizer = getattr(model, "optimizer", None)
-    iterations = getattr(optimizer, "iterations", None)
-    steps = 0 if iterations is None else int(to_numpy(iterations))
-    return f"its optimizer has taken {steps} steps" if steps else None
+    return steps_taken(model) or _moved(model, kernels) or _beyond_draws(kernels)
 
 
 def _moved(model: keras.Model, kernels: Sequence[Weights]) -> str | None:
@@ -47,9 +41,10 @@ def _moved(model: keras.Model, kernels: Sequence[Weights]) -> str | None:
     for layer in model._flatten_layers():
         for variable in _constants(layer):
             values = to_numpy(variable).astype("float64")
+            if np.ptp(values) == 0 or not np.isfinite(values).all():
+                continue  # it was set
             one = kernel_of.get(id(layer))
-            is_set = np.ptp(values) == 0 or not np.isfinite(values).all()
-            if not is_set and not (one is not None and is_centering(values, one)):
+            if one is None or not is_centering(values, one.values, one.kernel.axes):
                 return f"{variable.path!r} has left the constant that it started at"
     return None
 
@@ -65,15 +60,6 @@ def _constants(layer: Any) -> Iterator[Any]:
         initializer = getattr(layer, f"{name}_initializer", None)
         if isinstance(variable, keras.Variable) and isinstance(initializer, kinds):
             yield variable
-
-
-def is_centering(bias: np.ndarray, one: Weights) -> bool:
-    """Whether a bias is a multiple of its kernel's column sums, as `apply` sets it."""
-    sums = one.values.sum(axis=one.kernel.axes.input_axes)
-    if sums.shape != bias.shape or not np.any(sums):
-        return False
-    factor = np.vdot(sums, bias) / np.vdot(sums, sums)
-    return bool(np.allclose(bias, factor * sums, atol=1e-2 * np.abs(bias).max()))
 
 
 def _beyond_draws(kernels: Sequence[Weights]) -> str | None:

@@ -23,7 +23,7 @@ from .._errors import (
 from .._fans import Kernel, check_built, kernels
 from .._writing import write
 from ..initializers import Orthogonal
-from ..recommend._trained import _moved, _steps_taken
+from ..recommend._trained import moved, steps_taken
 from ..signal._record import all_replaced
 from ._batch import check_fits, first_batch
 from ._hooks import hooks, is_known
@@ -161,7 +161,7 @@ def _check_untrained(
         for k in meant
         if k.variable.trainable
     ]
-    sign = rows and (_steps_taken(model) or _moved(model, rows, is_part))
+    sign = rows and (steps_taken(model) or moved(model, rows, is_part))
     if sign:
         raise TrainedWeightsError(
             message(

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._arrays import to_numpy
 from .._errors import TrainedWeightsError, message
+from .._fans import KernelAxes
 from ._row import Row
 
 
@@ -28,7 +29,7 @@ def check_untrained(model: keras.Model, rows: Sequence[Row], is_part: bool) -> N
     """
     if not rows:
         return
-    sign = _steps_taken(model) or _moved(model, rows, is_part)
+    sign = steps_taken(model) or moved(model, rows, is_part)
     if sign:
         raise TrainedWeightsError(
             message(
@@ -39,14 +40,15 @@ def check_untrained(model: keras.Model, rows: Sequence[Row], is_part: bool) -> N
         )
 
 
-def _steps_taken(model: keras.Model) -> str | None:
+def steps_taken(model: keras.Model) -> str | None:
+    """What an optimizer that has trained the model tells, None if none has."""
     optimizer = getattr(model, "optimizer", None)
     iterations = getattr(optimizer, "iterations", None)
     steps = int(to_numpy(iterations)) if iterations is not None else 0
     return f"its optimizer has taken {steps} steps" if steps else None
 
 
-def _moved(model: keras.Model, rows: Sequence[Row], is_part: bool) -> str | None:
+def moved(model: keras.Model, rows: Sequence[Row], is_part: bool) -> str | None:
     """The first variable, if any, that has left its constant start."""
     row_of = {id(row.kernel.layer): row for row in rows}
     for layer in model._flatten_layers():
@@ -85,12 +87,13 @@ def _is_ours(values: np.ndarray, row: Row) -> bool:
         values = values - np.asarray(row.bias_offset)
         if np.allclose(values, 0, atol=1e-5):
             return True
-    return _is_centering(values, row.kernel)
+    kernel = to_numpy(row.kernel.variable).astype("float64")
+    return is_centering(values, kernel, row.kernel.axes)
 
 
-def _is_centering(bias: np.ndarray, kernel: Any) -> bool:
-    values = to_numpy(kernel.variable).astype("float64")
-    sums = values.sum(axis=kernel.axes.input_axes)
+def is_centering(bias: np.ndarray, kernel: np.ndarray, axes: KernelAxes) -> bool:
+    """Whether a bias is a multiple of its kernel's column sums, as `apply` sets it."""
+    sums = kernel.sum(axis=axes.input_axes)
     if sums.shape != bias.shape or not np.any(sums):
         return False
     factor = np.vdot(sums, bias) / np.vdot(sums, sums)

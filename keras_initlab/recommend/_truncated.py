@@ -1,9 +1,7 @@
 """Keras's truncated normal kernels, drawn where that is cheapest.
 
-Most recommended kernels are `he_normal` or `lecun_normal`. Keras draws each of their
-numbers four times on PyTorch and keeps one of them; on TensorFlow and JAX it takes
-about twice as long as NumPy does here. Applying takes as long as drawing does, so that
-decides how long a user waits.
+Most recommended kernels are `he_normal` or `lecun_normal`, and applying takes as long
+as drawing them does. NumPy draws them faster than Keras's backends.
 """
 
 from __future__ import annotations
