@@ -155,10 +155,11 @@ class DeadReLULogger(ObservingCallback):
             self._is_named = True
         self._last_step, self._count = step, self._count + 1
         for path, one in self._watched.items():
-            lives = self._lives.setdefault(path, Lives())
+            if path not in self._lives:
+                self._lives[path] = Lives()
             figure = measured.figures.get(one.reduction)
             if figure is not None:
-                lives.observe(step, figure > 0)
+                self._lives[path].observe(step, figure > 0)
 
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
         """Returns the dead share of the epoch."""
@@ -181,7 +182,7 @@ class DeadReLULogger(ObservingCallback):
         units = sum(one.units for one in lives.values())
         count = sum(len(getattr(one, kind)[-1]) for one in lives.values())
         name = _NAMES[kind]
-        each = {f"{name}/{p}": one.shares(kind)[-1] for p, one in lives.items()}
+        each = {f"{name}/{p}": one.share(kind) for p, one in lives.items()}
         return {name: count / units if units else math.nan, **each}
 
     def _line(self, epoch: int) -> str:
@@ -191,7 +192,7 @@ class DeadReLULogger(ObservingCallback):
         kind = "ReLU units" if self.threshold is None else "units"
         line = f"epoch {epoch + 1}: {dead} of {units} {kind} dead"
         if dead:
-            shares = {path: one.shares("dead")[-1] for path, one in lives.items()}
+            shares = {path: one.share("dead") for path, one in lives.items()}
             worst = max(shares, key=lambda path: np.nan_to_num(shares[path]))
             line += f", most in {worst} ({shares[worst]:.0%})"
         saturated = sum(len(one.saturated[-1]) for one in lives.values())
@@ -210,7 +211,7 @@ class DeadReLULogger(ObservingCallback):
         for kind, cure in _CURES.items():
             for path in self._watched:
                 lives = self._lives[path]
-                share = lives.shares(kind)[-1]
+                share = lives.share(kind)
                 if share > MOST and share >= limit:
                     count = len(getattr(lives, kind)[-1])
                     text = f"has {count} of {lives.units} units {kind} ({share:.0%})"
@@ -231,7 +232,7 @@ class DeadReLULogger(ObservingCallback):
             found[f"{kind}_units"] = {
                 path: list(getattr(one, kind)) for path, one in self._lives.items()
             }
-        events = {path: list(one.events) for path, one in self._lives.items()}
+        events = {path: one.events for path, one in self._lives.items()}
         return {**found, "events": events}
 
     def _columns(self) -> dict[str, Any]:

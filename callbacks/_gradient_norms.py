@@ -144,6 +144,9 @@ class GradientNormLogger(ObservingCallback):
         self._variables = paths
         self._named = [id(variable) for variable in variables]
         self._owner = {path: found[path][1] for path in chosen}
+        owned = list(self._owner.values())
+        self._own = np.array(list(itertools.chain(*owned)), dtype="int64")
+        self._own_starts = np.cumsum([0, *map(len, owned[:-1])])
         self._kernels = {
             path
             for path, own in self._owner.items()
@@ -277,12 +280,10 @@ class GradientNormLogger(ObservingCallback):
         return _joined(norms), self._of_layers(norms)
 
     def _of_layers(self, norms: np.ndarray) -> np.ndarray:
-        owned = list(self._owner.values())
-        if not owned:
+        if not self._owner:
             return np.zeros((len(norms), 0))
-        starts = np.cumsum([0, *map(len, owned[:-1])])
-        squares = np.square(norms[:, list(itertools.chain(*owned))])
-        return np.sqrt(np.add.reduceat(squares, starts, axis=1))
+        squares = np.square(norms[:, self._own])
+        return np.sqrt(np.add.reduceat(squares, self._own_starts, axis=1))
 
     def _array(self, rows: Rows, kind: str) -> np.ndarray:
         each = np.array(rows.get(kind, []), dtype="float64")
@@ -315,7 +316,7 @@ def _joined(norms: np.ndarray) -> np.ndarray:
 
     They are float64, so that the squares of float32 norms cannot overflow.
     """
-    return np.sqrt(np.sum(np.square(norms), axis=-1))
+    return np.sqrt(np.add.reduce(np.square(norms), axis=-1))
 
 
 def _divided(change: np.ndarray, weight: np.ndarray) -> np.ndarray:

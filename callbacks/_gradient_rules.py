@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Set
@@ -45,7 +46,7 @@ class Observation:
     ratios: Mapping[str, float]
     is_scaled: bool = False
 
-    @property
+    @functools.cached_property
     def order(self) -> list[str]:
         """The layers that have a norm, in the order of execution."""
         known = [path for path in self.totals if path in self.norms]

@@ -93,7 +93,7 @@ class Lives:
     def __init__(self) -> None:
         self.dead: list[np.ndarray] = []
         self.saturated: list[np.ndarray] = []
-        self.events: list[UnitEvent] = []
+        self._events: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._counts: list[int] = []
         self._last_fired = np.zeros(0, dtype="int64")
         self._has_fired = np.zeros(0, dtype=bool)
@@ -139,14 +139,22 @@ class Lives:
             self._note_events(is_dead)
 
     def _note_events(self, is_dead: np.ndarray) -> None:
-        for unit in np.flatnonzero(is_dead & ~self._is_dead):
-            last = int(self._last_fired[unit])
-            kind = "died" if self._has_fired[unit] else "dead at start"
-            self.events.append(UnitEvent(int(unit), last + 1, kind))
-        for unit in np.flatnonzero(~is_dead & self._is_dead):
-            first = int(self._first_fired[unit])
-            self.events.append(UnitEvent(int(unit), first, "revived"))
+        died = np.flatnonzero(is_dead & ~self._is_dead)
+        kinds = np.where(self._has_fired[died], "died", "dead at start")
+        self._events.append((died, self._last_fired[died] + 1, kinds))
+        revived = np.flatnonzero(~is_dead & self._is_dead)
+        kinds = np.full(len(revived), "revived")
+        self._events.append((revived, self._first_fired[revived], kinds))
         self._is_dead = is_dead
+
+    @property
+    def events(self) -> list[UnitEvent]:
+        """Every change so far, epoch by epoch."""
+        return [
+            UnitEvent(*event)
+            for found in self._events
+            for event in zip(*(column.tolist() for column in found), strict=True)
+        ]
 
     @property
     def is_seen(self) -> bool:
@@ -158,7 +166,14 @@ class Lives:
         """How many the last epoch saw."""
         return self._counts[-1] if self._counts else 0
 
+    def share(self, kind: str) -> float:
+        """The share of units that were "dead" or "saturated" in the last epoch."""
+        return _share(getattr(self, kind)[-1], self._counts[-1])
+
     def shares(self, kind: str) -> list[float]:
-        """The share of units that were "dead" or "saturated", epoch by epoch."""
-        found = zip(getattr(self, kind), self._counts, strict=True)
-        return [len(units) / count if count else math.nan for units, count in found]
+        """That of every epoch."""
+        return list(map(_share, getattr(self, kind), self._counts))
+
+
+def _share(units: np.ndarray, count: int) -> float:
+    return len(units) / count if count else math.nan
