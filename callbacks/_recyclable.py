@@ -6,7 +6,6 @@ found, each must weigh the units apart, and nothing on the way may mix them.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -277,13 +276,9 @@ _READERS: dict[Any, tuple[str, int]] = {
 
 def _sizes(operation: Any, axis: UnitAxis) -> Reduction:
     """The sizes of the units that an operation returns along this axis."""
-    if channel_axis(operation) == axis.number:
-        return mean_size_per_unit(operation)
-    # A separate activation knows no axis: the one of a layer that does is taken.
-    known = "channels_first" if axis.number == 1 else "channels_last"
-    like = mean_size_per_unit(layers.Flatten(data_format=known))
-    name = f"{like.name}, {known}"
-    return dataclasses.replace(like, operation=operation, name=name)
+    if channel_axis(operation) != axis.number:
+        raise Skip(f"goes through {described(operation)}, which has another axis")
+    return mean_size_per_unit(operation)
 
 
 def _check_pointwise(operation: Any, activation: Any) -> None:

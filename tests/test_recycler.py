@@ -830,6 +830,14 @@ def before_activation():
     )
 
 
+def other_axis():
+    rectifier = layers.ReLU()
+    rectifier.data_format = "channels_first"
+    given = keras.Input((4, 3))
+    x = rectifier(layers.Dense(UNITS, name="units")(given))
+    return keras.Model(given, dense(2)(x))
+
+
 dense = layers.Dense
 SKIPPED = {
     "add": (lambda: joined(layers.Add()), "goes into 'add"),
@@ -846,6 +854,7 @@ SKIPPED = {
     "masking": (lambda: signal(layers.Masking(), dense(2)), "(Masking)"),
     "reshape": (lambda: vector(layers.Reshape((2, 3)), dense(2)), "(Reshape)"),
     "softmax": (lambda: vector(layers.Softmax(), dense(2)), "mixes units"),
+    "another axis": (lambda: other_axis(), "another axis"),
     "custom": (lambda: vector(Own(), dense(2)), "(Flip)"),
     "wrapped": (
         lambda: signal(layers.TimeDistributed(dense(2))),
