@@ -26,7 +26,9 @@ class DeadReLULogger(ObservingCallback):
     convolution, at no position) of the epoch's observed steps: all of them at
     `every=1`, a sample otherwise, which can only overstate. The outputs are those of
     the training steps themselves, with the weights of each step; no extra pass is run.
-    Positions that a mask takes out do not count. Units lie on the last axis, or on the
+    Positions that a mask takes out do not count. A unit of a shared layer fires if it
+    does in any of its calls; where a shared activation is given layers of different
+    widths, the units of each width follow one another. Units lie on the last axis, or on the
     layer's channel axis if it has a `data_format`. A unit that is NaN is not dead,
     unless TensorFlow fused its ReLU into an operation that turns NaN into 0.
 

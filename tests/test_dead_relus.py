@@ -345,6 +345,27 @@ def test_a_shared_layer_is_dead_only_where_all_its_calls_are():
     assert history["dead_units"][layer.path][0].tolist() == dead_of(*each).tolist()
 
 
+def test_units_of_a_shared_activation_at_several_widths_follow_one_another():
+    shared = layers.ReLU()
+    dense = [layers.Dense(UNITS), layers.Dense(4), layers.Dense(UNITS), layers.Dense(1)]
+    given = x = keras.Input((5,))
+    for one in dense[:3]:
+        x = shared(one(x))
+    model = keras.Model(given, dense[3](x))
+    for one in dense[:3]:
+        one.bias.assign(np.linspace(-1.5, 0.5, one.units))
+    model.compile(optimizers.SGD(0.0), "mse", **MODES[USUAL])
+    history = watch(model, inputs(), targets())
+    z = [affine(inputs(), *dense[0].get_weights())]
+    for one in dense[1:3]:
+        z.append(affine(np.maximum(z[-1], 0), *one.get_weights()))
+    wide, narrow = dead_of(z[0], z[2]), dead_of(z[1])
+    assert is_mixed(np.concatenate([wide, narrow]))
+    expected = [*wide.tolist(), *(narrow + UNITS).tolist()]
+    ((found,),) = history["dead_units"].values()
+    assert found.tolist() == expected
+
+
 def test_nested_models():
     inner = network(style="ReLU")
     inner = keras.Model(inner.input, inner.layers[2].output, name="inner")

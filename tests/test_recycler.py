@@ -429,6 +429,30 @@ STARTS = {
 }
 
 
+@pytest.mark.slow
+def test_slots_of_another_shape_are_left():
+    def trained(schedule):
+        keras.utils.set_random_seed(0)
+        model = compiled(mlp(), optimizers.Adafactor(1e-4))
+        kill(model.get_layer("first"))
+        recycler = DormantUnitRecycler(0.0, every=schedule, seed=0)
+        train(model, recycler)
+        return model, recycler
+
+    (model, recycler), (twin, _) = trained(1), trained(never)
+    assert recycler.history["recycled"]["first"][0].tolist() == DEAD
+    kernels = [m.get_layer("first").kernel for m in (model, twin)]
+    pairs = zip(model.optimizer.variables, twin.optimizer.variables, strict=True)
+    sums = [pair for pair in pairs if tuple(pair[0].shape) in ((5,), (UNITS,))]
+    assert len(sums) >= 2  # over the columns and rows of the kernel's gradients
+    for mine, other in sums:
+        if "bias" not in mine.name:
+            np.testing.assert_array_equal(*map(ops.convert_to_numpy, (mine, other)))
+    new, old = (ops.convert_to_numpy(kernel.value) for kernel in kernels)
+    assert np.all(new[:, DEAD] != old[:, DEAD])
+    assert np.all(np.isfinite(outputs_of(model, inputs_of(model))))
+
+
 def test_several_optimizers():
     """Each variable's slots lie in the optimizer that trains it."""
     inner = {"four/.*": optimizers.Adam(0.01)}

@@ -27,7 +27,8 @@ class Capture:
         self.recipe = recipe
         self.norms = Norms()
         self.clipped = Norms()
-        self.figures: dict[Reduction, Any] = {}
+        # By shape, too: a shared activation may be given layers of several widths.
+        self.figures: dict[tuple[Reduction, Any], Any] = {}
         self.unseen: set[Reduction] = set()
         self._is_noted = False  # by `stateless_apply`, which calls `apply`
         self._before: dict[int, Any] = {}
@@ -104,11 +105,11 @@ class Capture:
             weights: the weights that the step ended with, in the model's order.
         """
         variables = tuple(self.model.trainable_variables)
-        figures = {
-            one: self.whole(one, figure)
-            for one, figure in self.figures.items()
-            if one not in self.unseen
-        }
+        parts: dict[Reduction, list[Any]] = {}
+        for (one, _), figure in self.figures.items():
+            if one not in self.unseen:
+                parts.setdefault(one, []).append(self.whole(one, figure))
+        figures = {one: _joint(each) for one, each in parts.items()}
         traced.variables, traced.reductions = variables, tuple(figures)
         groups = _by_shape(figures)
         traced.groups = tuple(groups)
@@ -156,10 +157,9 @@ class Capture:
         if not self.is_readable(figure):
             self.unseen.add(reduction)
             return
-        known = self.figures.get(reduction)
-        self.figures[reduction] = (
-            figure if known is None else reduction.join(known, figure)
-        )
+        key = reduction, tuple(figure.shape)
+        known = self.figures.get(key)
+        self.figures[key] = figure if known is None else reduction.join(known, figure)
 
     def _on_return(self, call: Call) -> None:
         for reduction in self._reductions[id(call.operation)]:
@@ -280,6 +280,11 @@ class Norms:
         missing = ops.full((), float("nan"), dtype="float32")
         each = [missing if at is None else self._vectors[at[0]][at[1]] for at in places]
         return ops.stack(each) if each else ops.zeros((0,), dtype="float32")
+
+
+def _joint(parts: list[Any]) -> Any:
+    """One figure of several, of units `(…, units)` that are not the same ones."""
+    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
 
 
 def _by_shape(figures: dict[Reduction, Any]) -> list[tuple[Reduction, ...]]:

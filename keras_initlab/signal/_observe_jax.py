@@ -180,7 +180,7 @@ class _Capture(Capture):
 
         def observed(*args: Any, **kwargs: Any) -> Any:
             (value, (aux, figures)), gradients = differentiated(*args, **kwargs)
-            for reduction, figure in zip(order, figures, strict=True):
+            for (reduction, _), figure in zip(order, figures, strict=True):
                 self.join(reduction, figure)
             return ((value, aux) if has_aux else value), gradients
 

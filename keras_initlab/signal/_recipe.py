@@ -23,7 +23,7 @@ class Reduction:
         reduce: a function in `keras.ops` of the tensor and its mask, a boolean tensor
             of the leading axes or None, to an array of fixed shape.
         join: a function in `keras.ops` that makes one of the figures of two calls, as
-            a shared layer has.
+            a shared layer has. Figures of different widths follow one another.
         place: which tensor is reduced. The pre-activation of a layer without an
             `activation` of its own is its input.
         is_masked: whether the mask is asked for; else `reduce` gets None.
