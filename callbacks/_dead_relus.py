@@ -28,9 +28,9 @@ class DeadReLULogger(ObservingCallback):
     the training steps themselves, with the weights of each step; no extra pass is run.
     Positions that a mask takes out do not count. A unit of a shared layer fires if it
     does in any of its calls; where a shared activation is given layers of different
-    widths, the units of each width follow one another. Units lie on the last axis, or on the
-    layer's channel axis if it has a `data_format`. A unit that is NaN is not dead,
-    unless TensorFlow fused its ReLU into an operation that turns NaN into 0.
+    widths, the units of each width follow one another. Units lie on the last axis, or
+    on the layer's channel axis if it has a `data_format`. A unit that is NaN is not
+    dead, unless TensorFlow fused its ReLU into an operation that turns NaN into 0.
 
     Watched are all layers whose activation is exactly 0 for negative input (ReLU,
     ReLU6): as an `activation=`, an `Activation` or `ReLU` layer, or `keras.ops.relu`
