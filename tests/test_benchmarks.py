@@ -26,6 +26,7 @@ def check(rows, cases):
         assert 0.1 < row["ratio"] < 100
 
 
+@pytest.mark.slow
 def test_overhead_is_measured(overhead, tmp_path, capsys):
     path = tmp_path / "overhead.json"
     cases = ["both-1"]

@@ -774,7 +774,13 @@ def compilers():
 COMPILERS = compilers()
 
 
-@pytest.mark.parametrize("compiled", COMPILERS.values(), ids=COMPILERS)
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        pytest.param(one, marks=[pytest.mark.slow] * (name == "XLA"), id=name)
+        for name, one in COMPILERS.items()
+    ],
+)
 @each_class
 def test_values_are_the_same_in_a_compiled_function(kind, compiled):
     shape = CONTRACT[kind].shape

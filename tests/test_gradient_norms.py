@@ -199,7 +199,7 @@ def check(history, rows, rtol=1e-5):
     [
         *((build, USUAL) for build in MODELS),
         *(
-            (build, mode)
+            pytest.param(build, mode, marks=[pytest.mark.slow] * (build is not dense))
             for build in (dense, convolution, embedding, subclassed)
             for mode in sorted({*MODES} - {USUAL})
         ),
@@ -971,7 +971,13 @@ def test_update_ratios_of_weights_that_are_0_are_nan():
 
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [*(("Adam", mode) for mode in MODES), ("mixed precision", USUAL)],
+    [
+        *(
+            pytest.param("Adam", mode, marks=[pytest.mark.slow] * (mode == "xla"))
+            for mode in MODES
+        ),
+        ("mixed precision", USUAL),
+    ],
 )
 def test_clipped_and_updates_leave_training_as_it_is(name, mode):
     build, optimizer = UPDATES[name]

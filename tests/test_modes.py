@@ -759,7 +759,14 @@ def backing(row, backend):
 
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
-@pytest.mark.parametrize("row", modes.ROWS, ids=lambda row: row.feature)
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, marks=[pytest.mark.slow] * ("Mirrored" in row.feature))
+        for row in modes.ROWS
+    ],
+    ids=lambda row: row.feature,
+)
 def test_the_table_is_true(row, request):
     case = backing(row, BACKEND)
     names = inspect.signature(case).parameters
