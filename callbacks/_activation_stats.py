@@ -12,7 +12,6 @@ import numpy as np
 from keras_initlab._errors import message
 from keras_initlab.inspection import activation_of
 from keras_initlab.signal import (
-    STATISTICS,
     Measured,
     Place,
     Recipe,
@@ -21,12 +20,12 @@ from keras_initlab.signal import (
     statistics,
 )
 
-from ._activation_rules import NOT_FINITE, Signal, SignalRules
+from ._activation_rules import NOT_FINITE, SignalRules
+from ._layer_statistics import LOGGED, UNSEEN, signal_of, summary
 from ._log import Log
 from ._observing import ObservingCallback, select, visible_operations
 from ._schedule import Schedule
 
-KINDS = ("mean", "std", "min", "max", "zero_share")
 _EDGES = np.linspace(-5.0, 5.0, 51)
 
 
@@ -163,12 +162,12 @@ class ActivationStatsLogger(ObservingCallback):
                 counts[path] = figure
         for reduction, path in self._watched.items():
             if path in places and reduction.name == "statistics":
-                places[path].setdefault(reduction.place, _UNSEEN)
-        row = {path: _summary(found) for path, found in places.items()}
+                places[path].setdefault(reduction.place, UNSEEN)
+        row = {path: summary(found) for path, found in places.items()}
         self._paths += [path for path in row if path not in self._paths]
         self._steps.append(step)
         self._epochs.append(epoch)
-        self._rows.append(_in_order(self._paths, row, len(_LOGGED)))
+        self._rows.append(_in_order(self._paths, row, len(LOGGED)))
         if self.edges is not None:
             bins = len(self.edges) - 1
             self._counts.append(_in_order(self._paths, counts, bins))
@@ -176,7 +175,7 @@ class ActivationStatsLogger(ObservingCallback):
         self._log_row(step, row, counts)
 
     def _judge(self, step: int, places: dict[str, dict[Place, np.ndarray]]) -> None:
-        seen = {path: _signal(found) for path, found in places.items()}
+        seen = {path: signal_of(found) for path, found in places.items()}
         seen = {path: one for path, one in seen.items() if one.count > 0}
         for alert in self._rules.judge(step, seen):
             self.alert(alert, urgent=alert.rule == NOT_FINITE)
@@ -188,7 +187,7 @@ class ActivationStatsLogger(ObservingCallback):
             metrics = {
                 f"{name}/{path}": value
                 for path, figures in row.items()
-                for name, value in zip(_LOGGED.values(), figures, strict=True)
+                for name, value in zip(LOGGED.values(), figures, strict=True)
             }
             self.log(metrics, step)
         found = {f"activation/{path}": (c, self.edges) for path, c in counts.items()}
@@ -200,7 +199,7 @@ class ActivationStatsLogger(ObservingCallback):
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
         """Returns the spread of the signal over the layers."""
         rows = self._rows[self._epoch_start :]
-        column = list(_LOGGED).index("std")
+        column = list(LOGGED).index("std")
         each = zip(self._paths, rows[-1][:, column], strict=False) if rows else ()
         stds = {path: std for path, std in each if not np.isnan(std)}
         if not stds:
@@ -214,12 +213,12 @@ class ActivationStatsLogger(ObservingCallback):
     @property
     def history(self) -> dict[str, Any]:
         """The statistics as arrays; see the class."""
-        figures = _stacked(self._rows, len(self._paths), len(_LOGGED))
+        figures = _stacked(self._rows, len(self._paths), len(LOGGED))
         found: dict[str, Any] = {
             "step": np.array(self._steps, dtype="int64"),
             "epoch": np.array(self._epochs, dtype="int64"),
         }
-        for index, kind in enumerate(_LOGGED):
+        for index, kind in enumerate(LOGGED):
             found[kind] = {
                 path: figures[:, i, index] for i, path in enumerate(self._paths)
             }
@@ -235,18 +234,9 @@ class ActivationStatsLogger(ObservingCallback):
     def _columns(self) -> dict[str, Any]:
         history = self.history
         columns = {key: history[key] for key in ("step", "epoch")}
-        for kind, name in _LOGGED.items():
+        for kind, name in LOGGED.items():
             columns |= {f"{name}/{path}": a for path, a in history[kind].items()}
         return columns
-
-
-_LOGGED = {
-    **{kind: f"activation_{kind}" for kind in KINDS},
-    "preactivation_mean": "preactivation_mean",
-    "preactivation_std": "preactivation_std",
-    "variance_preservation": "variance_preservation",
-}
-_UNSEEN = np.zeros(len(STATISTICS))  # a count of 0
 
 
 def _is_of_interest(operation: Any) -> bool:
@@ -268,48 +258,6 @@ def _places(operation: Any) -> tuple[Place, ...]:
     if activation_of(operation) is None:
         return ("input", "output")
     return ("input", "preactivation", "output")
-
-
-def _summary(found: dict[Place, np.ndarray]) -> list[float]:
-    """The figures of one layer, in the order of `_LOGGED`, from what was reduced."""
-    given, before, after = _of_places(found)
-    preserved = before["std"] / given["std"] if given["std"] != 0 else 0.0
-    own = [after[kind] for kind in KINDS]
-    return [*own, before["mean"], before["std"], preserved]
-
-
-def _signal(found: dict[Place, np.ndarray]) -> Signal:
-    """What the rules look at."""
-    given, before, after = _of_places(found)
-    if np.isnan(before["zero_share"]):  # not seen, as inside a recurrent layer
-        before = after
-    size_of = [math.hypot(one["mean"], one["std"]) for one in (given, before)]
-    largest = max(abs(after["min"]), abs(after["max"]))
-    return Signal(after["count"], after["mean"], after["std"], largest, *size_of)
-
-
-def _of_places(found: dict[Place, np.ndarray]) -> Iterator[dict[str, float]]:
-    """The statistics of a layer's input, pre-activations and output.
-
-    Without an activation of its own, its output is its pre-activations.
-    """
-    yield _named(found.get("input", _UNSEEN))
-    yield _named(found.get("preactivation", found["output"]))
-    yield _named(found["output"])
-
-
-def _named(figure: np.ndarray) -> dict[str, float]:
-    raw = dict(zip(STATISTICS, figure.astype("float64").tolist(), strict=True))
-    if not raw["count"] > 0:
-        return {"count": 0.0, "std": math.nan, **dict.fromkeys(KINDS, math.nan)}
-    return {
-        "count": raw["count"],
-        "mean": raw["mean"],
-        "std": math.sqrt(raw["squares"] / raw["count"]),
-        "min": raw["min"],
-        "max": raw["max"],
-        "zero_share": raw["zeros"] / raw["count"],
-    }
 
 
 def _in_order(paths: list[str], rows: dict[str, Any], length: int) -> np.ndarray:

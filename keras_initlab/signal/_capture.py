@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from ._norms import Norms
 from ._recipe import FIGURES, Recipe, Reduction, Traced
 from ._record import Call, all_replaced, recording
 
@@ -251,35 +252,6 @@ class Capture:
         clipped = inner._clip_gradients(unscaled)
         variables = [variable for variable, _ in pairs]
         return self._keep(self.clipped, list(zip(variables, clipped, strict=True)), 1.0)
-
-
-class Norms:
-    """The norms of variables, in vectors as they came."""
-
-    def __init__(self) -> None:
-        self._vectors: list[Any] = []
-        self._places: dict[int, tuple[int, int]] = {}
-
-    def __contains__(self, variable: Any) -> bool:
-        return id(variable) in self._places
-
-    def add(self, variables: Sequence[Any], norms: Any) -> None:
-        """Adds the norms `(n,)` of n variables."""
-        place = len(self._vectors)
-        self._vectors.append(norms)
-        self._places |= {id(one): (place, i) for i, one in enumerate(variables)}
-
-    def of(self, variables: Sequence[Any]) -> Any:
-        """The norms of the variables `(n,)`, NaN for what is missing."""
-        places = [self._places.get(id(variable)) for variable in variables]
-        # As they came, with no operation for each.
-        if self._vectors:
-            last, vector = len(self._vectors) - 1, self._vectors[-1]
-            if places == [(last, i) for i in range(vector.shape[0])]:
-                return vector
-        missing = ops.full((), float("nan"), dtype="float32")
-        each = [missing if at is None else self._vectors[at[0]][at[1]] for at in places]
-        return ops.stack(each) if each else ops.zeros((0,), dtype="float32")
 
 
 def _joint(parts: list[Any]) -> Any:
