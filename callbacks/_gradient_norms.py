@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from keras_initlab.signal import Measured, Recipe, total
 from ._alerts import Alert
 from ._gradient_rules import NOT_FINITE, Observation, Rules
 from ._log import Log
+from ._norm_table import NormTable, joined
 from ._observing import ObservingCallback, can_break, select, visible_operations
 from ._schedule import Schedule
 
@@ -107,6 +107,7 @@ class GradientNormLogger(ObservingCallback):
         self._rows: dict[str, list[np.ndarray]] = {}
         self._variables: list[str] = []
         self._owner: dict[str, list[int]] = {}
+        self._table = NormTable(0, {}, self.clipped, self.updates)
         self._kernels: set[str] = set()
         self._named: list[int] = []
         self._paths: dict[int, str] = {}
@@ -144,9 +145,7 @@ class GradientNormLogger(ObservingCallback):
         self._variables = paths
         self._named = [id(variable) for variable in variables]
         self._owner = {path: found[path][1] for path in chosen}
-        owned = list(self._owner.values())
-        self._own = np.array(list(itertools.chain(*owned)), dtype="int64")
-        self._own_starts = np.cumsum([0, *map(len, owned[:-1])])
+        self._table = NormTable(len(paths), self._owner, self.clipped, self.updates)
         self._kernels = {
             path
             for path, own in self._owner.items()
@@ -167,7 +166,7 @@ class GradientNormLogger(ObservingCallback):
         norms = _norms_of(measured)
         for kind, each in norms.items():
             self._rows.setdefault(kind, []).append(each)
-        columns = self._columns_of({kind: [each] for kind, each in norms.items()})
+        columns = self._table.columns({kind: [each] for kind, each in norms.items()})
         row = {name: float(column[0]) for name, column in columns.items()}
         self._judge(step, measured, row)
         self.log(row, step)
@@ -211,7 +210,7 @@ class GradientNormLogger(ObservingCallback):
         rows = {kind: each[self._epoch_start :] for kind, each in self._rows.items()}
         if not any(rows.values()):
             return {}, ""
-        columns = self._columns_of(rows)
+        columns = self._table.columns(rows)
         means = {name: float(np.mean(column)) for name, column in columns.items()}
         line = f"epoch {epoch + 1}: gradient norm {means['grad_norm']:.3g}"
         layers = {path: means[f"grad_norm/{path}"] for path in self._owner}
@@ -232,16 +231,16 @@ class GradientNormLogger(ObservingCallback):
         if self.clipped:
             kinds["clipped_"] = "clipped_norms"
         for prefix, kind in kinds.items():
-            norms = self._array(self._rows, kind)
+            norms = self._table.array(self._rows, kind)
             found |= {
-                f"{prefix}global_norm": _joined(norms),
+                f"{prefix}global_norm": joined(norms),
                 f"{prefix}layers": dict(
-                    zip(self._owner, self._of_layers(norms).T, strict=True)
+                    zip(self._owner, self._table.of_layers(norms).T, strict=True)
                 ),
                 f"{prefix}variables": dict(zip(self._variables, norms.T, strict=True)),
             }
         if self.updates:
-            columns = self._columns_of(self._rows)
+            columns = self._table.columns(self._rows)
             found["update_ratio"] = columns["update_ratio"]
             found["update_ratios"] = {
                 path: columns[f"update_ratio/{path}"] for path in self._owner
@@ -252,45 +251,8 @@ class GradientNormLogger(ObservingCallback):
         return {
             "step": np.array(self._steps, dtype="int64"),
             "epoch": np.array(self._epochs, dtype="int64"),
-            **self._columns_of(self._rows),
+            **self._table.columns(self._rows),
         }
-
-    def _columns_of(self, rows: Rows) -> dict[str, np.ndarray]:
-        """What is logged of some observations, each an array over them."""
-        gradients = self._array(rows, "gradient_norms")
-        columns = self._named_by_layer("grad_norm", *self._joint(gradients))
-        if self.clipped:
-            clipped = self._array(rows, "clipped_norms")
-            columns |= self._named_by_layer("clipped_grad_norm", *self._joint(clipped))
-        if self.updates:
-            kinds = ("update_norms", "weight_norms")
-            joint = [self._joint(self._array(rows, kind)) for kind in kinds]
-            ratios = map(_divided, *joint)
-            columns |= self._named_by_layer("update_ratio", *ratios)
-        return columns
-
-    def _named_by_layer(
-        self, name: str, whole: np.ndarray, layers: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        each = zip(self._owner, layers.T, strict=True)
-        return {name: whole, **{f"{name}/{path}": column for path, column in each}}
-
-    def _joint(self, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The global norm `(rows,)`, and that of every layer `(rows, layers)`."""
-        return _joined(norms), self._of_layers(norms)
-
-    def _of_layers(self, norms: np.ndarray) -> np.ndarray:
-        if not self._owner:
-            return np.zeros((len(norms), 0))
-        squares = np.square(norms[:, self._own])
-        return np.sqrt(np.add.reduceat(squares, self._own_starts, axis=1))
-
-    def _array(self, rows: Rows, kind: str) -> np.ndarray:
-        each = np.array(rows.get(kind, []), dtype="float64")
-        return each.reshape(len(each), len(self._variables))
-
-
-Rows = dict[str, list[np.ndarray]]  # of each kind of norm, by observation
 
 
 def _norms_of(measured: Measured) -> dict[str, np.ndarray]:
@@ -309,16 +271,3 @@ def _owners(model: Any, variables: Sequence[Any]) -> dict[str, tuple[Any, list[i
         if own:
             found[path] = (layer, own)
     return found
-
-
-def _joined(norms: np.ndarray) -> np.ndarray:
-    """The norm over all variables, from the norm of each, last axis.
-
-    They are float64, so that the squares of float32 norms cannot overflow.
-    """
-    return np.sqrt(np.add.reduce(np.square(norms), axis=-1))
-
-
-def _divided(change: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """‖Δw‖/‖w‖, NaN for weights that are 0."""
-    return change / np.where(weight > 0, weight, np.nan)
