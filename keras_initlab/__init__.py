@@ -33,6 +33,8 @@ from .audit import Finding as Finding
 from .audit import audit as audit
 from .calibration import calibrate as calibrate
 from .initializers import initializer_for as initializer_for
+from .probing import SignalReport as SignalReport
+from .probing import probe as probe
 from .recommend import Recommendation as Recommendation
 from .recommend import WidthsRecommendation as WidthsRecommendation
 from .recommend import recommend as recommend

@@ -18,6 +18,7 @@ NEEDS_NO_EXAMPLE = {
     "CriticalPoint",
     "Fans",
     "KernelAxes",
+    "SignalReport",
     "UnitEvent",
     "WidthsRecommendation",
 }

@@ -29,15 +29,21 @@ FLOORS = {
     "callbacks": 5,
     "_cli": 7,
     "calibration": 6,
-    "__init__": 7,
-    "__main__": 8,
+    "probing": 7,
+    "__init__": 8,
+    "__main__": 9,
 }
 # What loads only where it is used: {module: files that may import it}.
 HEAVY = {
     "matplotlib": {"_style.py"},
-    "tensorflow": {"_observe_tensorflow.py"},
-    "jax": {"_observe_jax.py", "_pointwise.py", "_singular.py"},
-    "torch": {"_observe_torch.py"},
+    "tensorflow": {"_backward_tensorflow.py", "_observe_tensorflow.py"},
+    "jax": {
+        "_backward_jax.py",
+        "_observe_jax.py",
+        "_pointwise.py",
+        "_singular.py",
+    },
+    "torch": {"_backward_torch.py", "_observe_torch.py"},
     "tensorboard": set(),
     "sklearn": set(),
     "pandas": {"_observing.py"},

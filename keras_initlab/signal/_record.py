@@ -68,7 +68,7 @@ class Call:
 @contextlib.contextmanager
 def recording(
     operations: Iterable[Any],
-    on_return: Callable[[Call], None],
+    on_return: Callable[[Call], Any],
     activated: Iterable[Any] = (),
 ) -> Iterator[None]:
     """Calls `on_return` whenever one of the operations returns.
@@ -79,7 +79,8 @@ def recording(
 
     Args:
         operations: layers or operations.
-        on_return: receives the `Call`; what it returns is ignored.
+        on_return: receives the `Call`; what it returns, unless None, takes the place
+            of the operation's output.
         activated: those of the operations whose pre-activations are asked for.
     """
     received: dict[int, Any] = {}  # by each operation's activation
@@ -108,7 +109,7 @@ def _noting_call(
     operation: Any,
     method: Callable[..., Any],
     received: dict[int, Any],
-    on_return: Callable[[Call], None],
+    on_return: Callable[[Call], Any],
 ) -> Callable[..., Any]:
     has_activation = callable(getattr(operation, "activation", None))
 
@@ -118,8 +119,8 @@ def _noting_call(
         output = method(*args, **kwargs)
         inputs = next(iter((*args, *kwargs.values())), None)
         before = received.pop(id(operation), None if has_activation else inputs)
-        on_return(Call(operation, inputs, output, before, kwargs.get("mask")))
-        return output
+        found = on_return(Call(operation, inputs, output, before, kwargs.get("mask")))
+        return output if found is None else found
 
     return call
 

@@ -1,0 +1,15 @@
+"""The signal through a model on one batch, forward and backward, layer by layer.
+
+`_observer` watches one pass that `_run` makes, `_backward_*` differentiate and hand
+over each gradient where it arrives, `_figures` reduce a tensor to a few numbers,
+`_weights` and `_theory` compare kernels with their initializers, `_symptoms` says what
+it all means.
+"""
+
+from ._figures import GradientSpread as GradientSpread
+from ._figures import Spread as Spread
+from ._layers import LayerSignal as LayerSignal
+from ._probe import probe as probe
+from ._report import SignalReport as SignalReport
+from ._symptoms import Symptom as Symptom
+from ._weights import WeightSignal as WeightSignal

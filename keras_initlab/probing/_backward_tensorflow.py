@@ -1,0 +1,59 @@
+"""One forward and one backward pass on TensorFlow, eagerly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class Backward:
+    """A pass whose gradients are seen where they arrive."""
+
+    def __init__(self) -> None:
+        self._tape: Any = None
+
+    def run(
+        self, function: Callable[[list[Any]], Any], values: Sequence[Any]
+    ) -> tuple[Any, list[Any]]:
+        """Returns what `function` makes of the values: a loss, and its gradients.
+
+        Args:
+            function: of a list of tensors to a scalar.
+            values: what to differentiate by; None stands in the result for what the
+                loss does not depend on.
+        """
+        import tensorflow as tf
+
+        tensors = [tf.convert_to_tensor(value) for value in values]
+        with tf.GradientTape(watch_accessed_variables=False) as self._tape:
+            self._tape.watch(tensors)
+            loss = function(tensors)
+        return loss, [_dense(g) for g in self._tape.gradient(loss, tensors)]
+
+    def numbers(self, value: Any) -> Any:
+        """The tensor without what is needed to differentiate by it."""
+        return value
+
+    def is_readable(self, value: Any) -> bool:
+        """Whether a tensor holds numbers, and is no placeholder of a graph."""
+        import tensorflow as tf
+
+        return not tf.is_symbolic_tensor(value)
+
+    def tapped(self, value: Any, on_gradient: Callable[[Any], None]) -> Any:
+        """The same tensor; the gradient that arrives at it is handed over."""
+        import tensorflow as tf
+
+        def arrived(gradient: Any) -> Any:
+            on_gradient(gradient)
+            return gradient
+
+        # Also where nothing before it is differentiated, as behind frozen layers.
+        self._tape.watch(value)
+        return tf.custom_gradient(lambda same: (tf.identity(same), arrived))(value)
+
+
+def _dense(gradient: Any) -> Any:
+    import tensorflow as tf
+
+    return None if gradient is None else tf.convert_to_tensor(gradient)

@@ -1,0 +1,219 @@
+"""What comes by in one forward and one backward pass of a model."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from .._activations import rails
+from .._fans import own_kernels
+from ..inspection import activation_of, operation_paths
+from ..signal import Call
+from ._figures import (
+    Figures,
+    broken,
+    fired,
+    is_signal,
+    measured,
+    near_rails,
+    unit_axis,
+)
+
+_REMEMBERED = 8  # what a layer reads is what one just before it returned
+
+
+@dataclass(eq=False)
+class Watched:
+    """An operation that is watched, and what was seen of it.
+
+    Attributes:
+        path: its path, unique in the model.
+        operation: the operation.
+        is_row: whether it has figures of its own in a report; else it is only asked
+            whether it is the first to return what is not finite.
+        activation: what it applies to its output, None for linear.
+        limits: the activation's lower and upper limit, if it has both.
+        shape: of what it returned last.
+        calls: how often it was seen to return.
+        inputs: figures of what it received, one a call.
+        before: those of its pre-activations.
+        outputs: those of what it returned.
+        gradients: those of the gradient that arrived there.
+        fired: which units were not 0, one array a call.
+        near: how many outputs were near a limit, one number a call.
+        bad: how many numbers were not finite, one number a call.
+        is_bypassed: whether its loss may read the logits instead of the output.
+    """
+
+    path: str
+    operation: Any
+    is_row: bool
+    activation: Any = None
+    limits: tuple[float, float] | None = None
+    shape: tuple[int, ...] = ()
+    calls: int = 0
+    inputs: list[Figures] = field(default_factory=list)
+    before: list[Figures] = field(default_factory=list)
+    outputs: list[Figures] = field(default_factory=list)
+    gradients: list[Figures] = field(default_factory=list)
+    fired: list[np.ndarray] = field(default_factory=list)
+    near: list[int] = field(default_factory=list)
+    bad: list[int] = field(default_factory=list)
+    is_bypassed: bool = False
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether the operation owns a kernel."""
+        return has_kernel(self.operation)
+
+
+class Observer:
+    """Watches a model's operations during one pass.
+
+    Attributes:
+        watched: all of them by id, in the order of the model.
+        order: those that returned, in the order in which they first did.
+        is_forward: whether the forward pass is on; a layer that is computed again in
+            the backward pass is not measured a second time.
+    """
+
+    def __init__(self, model: Any, backward: Any):
+        self.watched = {id(one.operation): one for one in _watched(model)}
+        self.order: list[Watched] = []
+        self.is_forward = True
+        self._backward = backward
+        self._recent: deque[tuple[Any, Any, Figures]] = deque(maxlen=_REMEMBERED)
+
+    def on_return(self, call: Call) -> Any:
+        """Measures what an operation returns; taps it for the gradient."""
+        one = self.watched[id(call.operation)]
+        flat = keras.tree.flatten(call.output)
+        place = next((i for i, leaf in enumerate(flat) if self._is_seen(leaf)), None)
+        if place is None:
+            return None
+        value = flat[place]
+        if self.is_forward:
+            self._measure(one, call, value)
+        if not one.is_row:
+            return None
+        flat[place] = self._tapped(one, value)
+        if flat[place] is value:
+            return None
+        return keras.tree.pack_sequence_as(call.output, flat)
+
+    def _is_seen(self, value: Any) -> bool:
+        return is_signal(value) and self._backward.is_readable(value)
+
+    def _measure(self, one: Watched, call: Call, value: Any) -> None:
+        if not one.calls:
+            self.order.append(one)
+        one.calls += 1
+        one.shape = tuple(value.shape)
+        one.is_bypassed |= hasattr(value, "_keras_logits")
+        numbers = self._numbers(value)
+        if not one.is_row:
+            one.bad.append(broken(numbers))
+            return
+        mask = call.mask_at("output") if value is call.output else None
+        if self._is_seen(call.inputs) and not _is_embedding(one.operation):
+            one.inputs.append(self._taken(call.inputs, call.mask_at("input")))
+        if one.activation is not None and self._is_seen(call.preactivation):
+            before = call.preactivation
+            one.before.append(self._taken(before, call.mask_at("preactivation")))
+        one.outputs.append(self._taken(value, mask))
+        shown = _shown(mask)
+        one.fired.append(fired(numbers, shown, unit_axis(one.operation, value)))
+        if one.limits is not None:
+            one.near.append(near_rails(numbers, shown, one.limits))
+
+    def _taken(self, value: Any, mask: Any) -> Figures:
+        """A tensor's figures, which may have been taken just now."""
+        for known, known_mask, figures in self._recent:
+            if known is value and known_mask is mask:
+                return figures
+        figures = measured(self._numbers(value), _shown(mask))
+        self._recent.append((value, mask, figures))
+        return figures
+
+    def _numbers(self, value: Any) -> np.ndarray:
+        return np.asarray(ops.convert_to_numpy(self._backward.numbers(value)))
+
+    def _tapped(self, one: Watched, value: Any) -> Any:
+        arrived = functools.partial(self._arrived, one)
+        tapped = self._backward.tapped(value, arrived)
+        if tapped is not value:
+            for name in ("_keras_mask", "_keras_logits"):
+                if hasattr(value, name):
+                    setattr(tapped, name, getattr(value, name))
+            for known, mask, figures in list(self._recent):
+                if known is value:
+                    self._recent.append((tapped, mask, figures))
+        return tapped
+
+    def _arrived(self, one: Watched, gradient: Any) -> None:
+        if self._backward.is_readable(gradient):
+            one.gradients.append(measured(self._numbers(gradient)))
+
+
+def _shown(mask: Any) -> np.ndarray | None:
+    return None if mask is None else np.asarray(ops.convert_to_numpy(mask), "bool")
+
+
+def _watched(model: Any) -> list[Watched]:
+    found = operation_paths(model)
+    looped = {
+        id(inner)
+        for _, operation in found
+        if isinstance(operation, keras.layers.RNN)
+        for inner in operation._flatten_layers(include_self=False)
+    }
+    return [
+        _of_interest(path, operation)
+        for path, operation in [*found, (model.name, model)]
+        if id(operation) not in looped
+        and not isinstance(operation, keras.layers.InputLayer)
+        and (not isinstance(operation, keras.Model) or own_variables(operation))
+    ]
+
+
+def _of_interest(path: str, operation: Any) -> Watched:
+    activation = activation_of(operation)
+    has_weights = any(
+        "float" in variable.dtype for variable in own_variables(operation)
+    )
+    is_loop = isinstance(operation, keras.layers.RNN)
+    is_row = has_weights or activation is not None or is_loop
+    limits = rails(activation) if activation is not None and not is_loop else None
+    if limits is None or limits.low is None or limits.high is None:
+        return Watched(path, operation, is_row, activation)
+    return Watched(
+        path, operation, is_row, activation, (float(limits.low), float(limits.high))
+    )
+
+
+def own_variables(operation: Any) -> list[Any]:
+    """The variables of an operation, without those of layers inside it.
+
+    A recurrent layer's are those of its cells, which run in a loop and out of sight.
+    """
+    if isinstance(operation, keras.layers.RNN):
+        return list(operation.cell.variables)
+    own = getattr(operation, "_trainable_variables", [])
+    return [*own, *getattr(operation, "_non_trainable_variables", [])]
+
+
+def has_kernel(operation: Any) -> bool:
+    """Whether an operation owns a kernel itself; a recurrent layer by its cells."""
+    if isinstance(operation, keras.layers.RNN):
+        return True
+    return isinstance(operation, keras.Layer) and bool(own_kernels(operation).layouts)
+
+
+def _is_embedding(operation: Any) -> bool:
+    return isinstance(operation, keras.layers.Embedding)

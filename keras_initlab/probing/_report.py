@@ -1,0 +1,142 @@
+"""What `probe` returns: records, a table, JSON, a picture, a diagnosis."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..recommend import as_text
+from ._layers import LayerSignal
+from ._symptoms import Symptom, sentences
+from ._table import render
+
+
+class SignalReport(Sequence[LayerSignal]):
+    """The signal through a model and its gradient: a sequence of layers.
+
+    Printing it shows the table. Layers are in the order in which they ran, those that
+    did not run last.
+
+    Attributes:
+        model_name: the model's name.
+        symptoms: what is wrong, in records with `kind`, `path`, `measured`, `limit`.
+        loss: the value of the loss.
+        loss_name: `"compiled"`, `"synthetic"` or what was given.
+        is_synthetic: whether the loss is synthetic.
+        training: the mode in which the model ran.
+        examples: how many examples it ran on.
+        trained: what shows that the optimizer has trained the model, else None; the
+            std of weights is then no longer that of their initializer.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        layers: Sequence[LayerSignal],
+        symptoms: Sequence[Symptom],
+        loss: float,
+        loss_name: str,
+        is_synthetic: bool,
+        training: bool,
+        examples: int,
+        steps: str | None,
+    ):
+        self._layers = tuple(layers)
+        self.model_name = model_name
+        self.symptoms = tuple(symptoms)
+        self.loss = loss
+        self.loss_name = loss_name
+        self.is_synthetic = is_synthetic
+        self.training = training
+        self.examples = examples
+        self.trained = steps
+
+    @property
+    def diagnosis(self) -> tuple[str, ...]:
+        """What is wrong, a sentence or two for each kind; empty if nothing is."""
+        return tuple(sentences(self.symptoms))
+
+    @property
+    def gradient_norm(self) -> float:
+        """The global norm √Σ‖g‖² of the gradient by all weights that are trained."""
+        norms = [one.weight_gradient_norm or 0.0 for one in self]
+        return math.hypot(*norms)
+
+    def table(self, width: int | None = None) -> str:
+        """Returns the table as text.
+
+        Args:
+            width: columns, 80 to 120; None for the terminal's.
+        """
+        return as_text(self.__rich__(), width)
+
+    def plot(self, title: str = "") -> Any:
+        """Draws the report; see `keras_initlab.plots.signal_report`.
+
+        Args:
+            title: title of the figure; the model's name if empty.
+
+        Returns:
+            A matplotlib Figure.
+        """
+        from ..plots import signal_report
+
+        return signal_report(self, title)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as plain values, numbers rounded to six digits.
+
+        What is not finite is a string, so that `to_json` is JSON: `"nan"`, `"inf"`.
+        """
+        return _plain(
+            {
+                "model": self.model_name,
+                "loss": self.loss,
+                "loss_name": self.loss_name,
+                "training": self.training,
+                "examples": self.examples,
+                "trained": self.trained,
+                "gradient_norm": self.gradient_norm,
+                "symptoms": [symptom.to_dict() for symptom in self.symptoms],
+                "layers": [layer.to_dict() for layer in self],
+            }
+        )
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Returns `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._layers[index]
+
+    def __iter__(self) -> Iterator[LayerSignal]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __rich__(self) -> Any:
+        return render(self._title(), self._layers, self.diagnosis)
+
+    def __repr__(self) -> str:
+        return self.table()
+
+    def _title(self) -> str:
+        mode = "training" if self.training else "inference"
+        return (
+            f"{self.model_name}: {self.examples} examples in {mode} mode, "
+            f"{self.loss_name} loss {self.loss:.4g}, gradient norm "
+            f"{self.gradient_norm:.4g}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else str(value)
+    return value

@@ -1,0 +1,135 @@
+"""What standard deviation a kernel's own initializer gives its entries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import initializers
+
+from .._fans import Fans, Kernel, Placement, keras_fans, placed
+from ..initializers import (
+    AdaptiveHe,
+    LayerSequential,
+    MatchPretrained,
+    Orthogonal,
+    ResidualAware,
+    ScaledNoise,
+    WidthAware,
+)
+from ..initializers._base import LayoutInitializer
+
+# Of a standard normal cut at two standard deviations.
+_CUT = 0.87962566103423978
+
+
+def initializer_of(kernel: Kernel) -> Any:
+    """The initializer that a kernel's layer keeps for it, or None."""
+    for name in (kernel.name, kernel.name.removesuffix("_kernel"), "depthwise"):
+        initializer = getattr(kernel.layer, f"{name}_initializer", None)
+        if callable(initializer):
+            return initializer
+    return None
+
+
+def theoretical_std(kernel: Kernel) -> float | None:
+    """The standard deviation of what a kernel's initializer draws, by its formula.
+
+    Keras's on the fans that Keras counts, this package's on the true ones. None where
+    the initializer is not known, or has no such formula: a spectral norm, a delta, a
+    mirrored kernel.
+
+    References:
+        Glorot and Bengio 2010, eq. 12 and 16, He et al. 2015, 1502.01852, eq. 10, for
+        the scales. An orthonormal r × c matrix has r·c entries of which the squares
+        add up to min(r, c), so their mean square is 1/max(r, c).
+    """
+    initializer = initializer_of(kernel)
+    rule = next(
+        (_RULES[kind] for kind in type(initializer).__mro__ if kind in _RULES), None
+    )
+    return None if rule is None else rule(initializer, kernel)
+
+
+def _none(initializer: Any, kernel: Kernel) -> None:
+    return None
+
+
+def _true_fans(initializer: Any, kernel: Kernel) -> Fans:
+    with placed(Placement(kernel.layer, kernel.axes, variable=kernel.variable)):
+        axes = initializer._axes_for(len(kernel.shape))
+    return axes.fans(kernel.shape).at_least_one()
+
+
+def _by_both(initializer: Any, kernel: Kernel) -> float:
+    return initializer.std(*_true_fans(initializer, kernel))
+
+
+def _by_fan_in(initializer: Any, kernel: Kernel) -> float:
+    return initializer.std(_true_fans(initializer, kernel).fan_in)
+
+
+def _scaled_noise(initializer: Any, kernel: Kernel) -> float:
+    limit = initializer.limit(*_true_fans(initializer, kernel))
+    return math.hypot(limit / math.sqrt(3), initializer.noise_std)
+
+
+def _orthogonal_blocks(initializer: Any, kernel: Kernel) -> float | None:
+    axes, shape = kernel.axes, kernel.shape
+    if initializer.per_head or initializer.gates is not None:
+        return None
+    rows, columns = (
+        math.prod(shape[axis] for axis in part)
+        for part in (axes.input_axes, axes.outputs)
+    )
+    return initializer.gain / math.sqrt(max(rows, columns / axes.blocks))
+
+
+def _variance_scaling(initializer: Any, kernel: Kernel) -> float:
+    fans = _fans_of_keras(kernel)
+    size = {"fan_in": fans.fan_in, "fan_out": fans.fan_out}.get(
+        initializer.mode, (fans.fan_in + fans.fan_out) / 2
+    )
+    return math.sqrt(initializer.scale / max(1.0, size))
+
+
+def _fans_of_keras(kernel: Kernel) -> Fans:
+    is_told = isinstance(kernel.layer, keras.layers.EinsumDense) and hasattr(
+        initializers.VarianceScaling(), "input_axes"
+    )
+    if not is_told:  # before Keras 3.15 an `EinsumDense` did not hand over its axes
+        return keras_fans(kernel.shape)
+    inputs = kernel.axes.inputs
+    sizes = enumerate(kernel.shape)
+    fan_in = math.prod(size for axis, size in sizes if axis in inputs)
+    return Fans(fan_in, math.prod(kernel.shape) / fan_in)
+
+
+def _flat_orthogonal(initializer: Any, kernel: Kernel) -> float:
+    columns = kernel.shape[-1]
+    rows = math.prod(kernel.shape) // columns
+    return initializer.gain / math.sqrt(max(rows, columns))
+
+
+_RULES: dict[type, Callable[[Any, Kernel], float | None]] = {
+    AdaptiveHe: _by_both,
+    WidthAware: _by_both,
+    LayerSequential: _by_fan_in,
+    ResidualAware: _by_fan_in,
+    ScaledNoise: _scaled_noise,
+    Orthogonal: _orthogonal_blocks,
+    MatchPretrained: lambda own, kernel: float(own.std),
+    LayoutInitializer: _none,
+    initializers.VarianceScaling: _variance_scaling,
+    initializers.RandomNormal: lambda own, kernel: float(own.stddev),
+    initializers.TruncatedNormal: lambda own, kernel: _CUT * float(own.stddev),
+    initializers.RandomUniform: lambda own, kernel: (
+        (float(own.maxval) - float(own.minval)) / math.sqrt(12)
+    ),
+    initializers.Orthogonal: _flat_orthogonal,
+    initializers.Zeros: lambda own, kernel: 0.0,
+    initializers.Ones: lambda own, kernel: 0.0,
+    initializers.Constant: lambda own, kernel: 0.0,
+}
