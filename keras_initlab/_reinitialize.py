@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,10 @@ def reinitialize(
     (of batch normalization) start over too. Frozen layers and weights are kept unless
     `only` names them; quantized weights and states that no initializer made (what a
     preprocessing layer has adapted to) are always kept.
+
+    A variable's initializer is the layer's attribute `<name>_initializer`. Where a
+    custom layer has none, it is the one that `build` uses in a new layer, made from the
+    layer's config, or without arguments if its constructor takes none.
 
     Args:
         model: a built Keras model or layer of any kind.
@@ -137,28 +142,41 @@ def _own_index(place: _Place) -> int:
 
 
 def _made_again(layer: Any) -> dict[int, Any]:
-    """The initializers that a copy of the layer uses, by index of the variable."""
-    used: dict[int, Any] = {}
+    """The initializers that a copy of the layer uses, by index of the variable.
+
+    Keras forgets them once a variable has its values.
+    """
     try:
-        copy = type(layer).from_config(layer.get_config())
-        add = copy.add_weight
-
-        def add_weight(
-            shape: Any = None, initializer: Any = None, **others: Any
-        ) -> Any:
-            variable = add(shape, initializer, **others)
-            default = "glorot_uniform" if "float" in variable.dtype else "zeros"
-            used[id(variable)] = keras.initializers.get(initializer or default)
-            return variable
-
-        copy.add_weight = add_weight
-        copy.build_from_config(layer.get_build_config())
-    except Exception:  # whatever a custom layer's constructor or `build` may raise
+        return _used_by(_copy_of(layer), layer)
+    except Exception:  # whatever a custom constructor or `build` may raise
         return {}
+
+
+def _copy_of(layer: Any) -> Any:
+    kind = type(layer)
+    if len(inspect.signature(kind.__init__).parameters) == 1:
+        return kind()  # as of many subclassed models: no config could say more
+    return kind.from_config(layer.get_config())
+
+
+def _used_by(copy: Any, layer: Any) -> dict[int, Any]:
+    used: dict[int, Any] = {}
+    add = copy.add_weight
+
+    def add_weight(shape: Any = None, initializer: Any = None, **others: Any) -> Any:
+        variable = add(shape, initializer, **others)
+        default = "glorot_uniform" if "float" in variable.dtype else "zeros"
+        used[id(variable)] = keras.initializers.get(initializer or default)
+        return variable
+
+    copy.add_weight = add_weight
+    copy.build_from_config(layer.get_build_config())
     return {
         index: used[id(variable)]
-        for index, variable in enumerate(copy.variables)
-        if id(variable) in used
+        for index, (variable, own) in enumerate(
+            zip(copy.variables, layer.variables, strict=False)
+        )
+        if id(variable) in used and tuple(variable.shape) == tuple(own.shape)
     }
 
 

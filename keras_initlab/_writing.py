@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ._arrays import to_numpy
+from ._arrays import as_numpy, kept, to_numpy
 from ._errors import StructureChangedError, message
 
 Values = Sequence[tuple[Any, np.ndarray]]
@@ -31,7 +31,7 @@ class Applied:
     def __init__(
         self, model: keras.Model, fresh: Values, seed: int, is_dry_run: bool = False
     ):
-        former = [(variable, to_numpy(variable)) for variable, _ in fresh]
+        former = [(variable, kept(variable)) for variable, _ in fresh]
         self._model = weakref.ref(model)
         self._structure = structure(model)
         self._former = [] if is_dry_run else former
@@ -102,7 +102,7 @@ def _built_for(optimizer: Any) -> list[Any]:
 
 
 def _root_mean_square(values: Any) -> float:
-    values = values if isinstance(values, np.ndarray) else to_numpy(values)
+    values = values if isinstance(values, np.ndarray) else as_numpy(values)
     # A dot product needs no squared copy; bfloat16 has none.
     flat = np.ravel(values.astype("float32", copy=False))
     with np.errstate(over="ignore"):

@@ -204,6 +204,79 @@ def test_a_planted_fault_is_found_by_its_path_and_nothing_else(name):
     assert found == expected or found == expected.replace(": ", ": net/")
 
 
+def stacked(*parts, shape):
+    return keras.Sequential([keras.Input(shape), *parts], name="net")
+
+
+def attending(initializer):
+    given = keras.Input((8, WIDTH))
+    attend = layers.MultiHeadAttention(
+        4, WIDTH // 4, kernel_initializer=initializer, name="attention"
+    )
+    return keras.Model(given, attend(given, given), name="net")
+
+
+def one_for_all():
+    shared = keras.initializers.GlorotUniform()
+    stack = [layers.Dense(WIDTH, "relu", kernel_initializer=shared) for _ in range(3)]
+    return stacked(*stack, shape=(WIDTH,))
+
+
+def both_ways():
+    seeded = keras.initializers.GlorotUniform(seed=1)
+    gru = layers.GRU(WIDTH, kernel_initializer=seeded, recurrent_initializer="zeros")
+    return stacked(layers.Bidirectional(gru), shape=(4, WIDTH))
+
+
+# What Keras itself makes of initializers, without any planting.
+TRAPS = {
+    "depthwise": (
+        lambda: stacked(layers.DepthwiseConv2D(3), layers.Dense(3), shape=(6, 6, 64)),
+        {"scale": "its fan_in is 9, Keras counts 576"},
+    ),
+    "separable": (
+        lambda: stacked(layers.SeparableConv2D(64, 3), shape=(6, 6, 64)),
+        {"scale": "its fan_in is 9, Keras counts 576"},
+    ),
+    "as many groups as channels": (
+        lambda: stacked(
+            layers.Conv2D(256, 3, groups=256), layers.Dense(3), shape=(6, 6, 256)
+        ),
+        {"scale": "its fan_out is 9, Keras counts 2304"},
+    ),
+    "transposed": (
+        lambda: stacked(
+            layers.Conv2DTranspose(3, 3, kernel_initializer="lecun_normal"),
+            shape=(6, 6, 64),
+        ),
+        {"scale": "its fan_in is 576, Keras counts 27"},
+    ),
+    "gates": (
+        lambda: stacked(layers.LSTM(WIDTH), shape=(4, WIDTH)),
+        {"orthogonality": "its 4 gates"},
+    ),
+    "Q = K = V": (
+        lambda: attending(keras.initializers.GlorotUniform(seed=1)),
+        {"identical kernels": "key/kernel"},
+    ),
+    "orthogonal attention": (
+        lambda: attending("orthogonal"),
+        {"orthogonality": "its matrix"},
+    ),
+    "a shared instance": (one_for_all, {"identical kernels": "dense"}),
+    "forward = backward": (both_ways, {"identical kernels": "backward_gru"}),
+}
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_traps_of_keras_itself_are_found(name):
+    make, expected = TRAPS[name]
+    found = [f for f in audit(make()) if f.kind != "constant"]
+    assert {finding.kind for finding in found} == set(expected)
+    for finding in found:
+        assert expected[finding.kind] in finding.text
+
+
 def test_every_kind_is_planted():
     assert {expected.partition(":")[0] for _, expected in FAULTS.values()} == set(KINDS)
 
@@ -307,7 +380,14 @@ def training(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["dense", "without biases", "recurrent", "convolutions"]
+    "name",
+    [
+        "without biases",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("dense", "recurrent", "convolutions")
+        ),
+    ],
 )
 def test_no_alarm_on_a_trained_model(name):
     x, y = digits()
@@ -322,6 +402,78 @@ def test_no_alarm_on_a_trained_model(name):
     found = audit(model)
     assert list(found) == []
     assert found.trained or name == "without biases"  # too short to tell
+
+
+def as_inputs(entry, images):
+    """Digits as what a model of the zoo takes: 17 shades of gray as pixels or words."""
+
+    def of(shape):
+        resized = np.resize(images, (len(images), *shape))
+        if entry.tokens:
+            return resized.astype("int32")
+        return (resized / 8 - 1).astype("float32")
+
+    return keras.tree.map_shape_structure(of, entry.shapes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in ZOO if ZOO[n].is_called])
+def test_no_alarm_on_the_zoo_trained_on_digits(name):
+    """Each output learns the digit; biases and scales go where they must."""
+    entry = ZOO[name]
+    data = load_digits()
+    images, labels = data.data[:512], data.target[:512]
+    model, x = entry.build(), as_inputs(entry, images)
+
+    def target(output):
+        shape = (-1, *[1] * (len(output.shape) - 1))
+        return np.broadcast_to(labels.reshape(shape) / 9, output.shape)
+
+    y = keras.tree.map_structure(target, model.predict(x, 128, verbose=0))
+    model.compile(keras.optimizers.Adam(3e-3), "mse")
+    model.fit(x, y, 32, epochs=4, verbose=0)
+    assert list(audit(model)) == []
+    model.optimizer.iterations.assign(0)  # as in a model saved without it
+    found = audit(model)
+    assert [f for f in found if f.kind not in ("scale", "orthogonality")] == []
+    assert found.trained or not list(found)
+
+
+def is_depthwise(layer):
+    names = ("DepthwiseConv2D", "SeparableConv2D")
+    return type(layer).__name__ in names or getattr(layer, "groups", 1) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ConvNeXtTiny",
+        "DenseNet121",
+        "EfficientNetB0",
+        "EfficientNetV2B0",
+        "InceptionV3",
+        "MobileNet",
+        "MobileNetV2",
+        "MobileNetV3Small",
+        "NASNetMobile",
+        "ResNet50",
+        "ResNet50V2",
+        "VGG16",
+        "Xception",
+    ],
+)
+def test_applications_as_keras_starts_them(name):
+    """Found is what is true: depthwise kernels by Glorot on Keras's fans, and narrow
+    squeezes by He on fan_out. What `recommend` draws gives no alarm."""
+    model = getattr(keras.applications, name)(weights=None)
+    for finding in audit(model):
+        layer = model.get_layer(finding.path.split("/")[-2])
+        assert finding.kind == "scale"
+        assert is_depthwise(layer) or "_se_reduce" in layer.name, finding
+    recommend(model).apply(seed=0)
+    assert named(model) == []
 
 
 def test_a_broken_weight_is_found_in_a_trained_model_too():

@@ -310,6 +310,29 @@ def test_recurrent_biases_center_the_input_projection(name):
 
 
 @slow_on_jax
+def test_a_bias_of_two_rows_is_known_by_its_class_not_its_name():
+    """A GRU has a second row, beside its recurrent kernel, whatever it is called."""
+    cell = layers.GRUCell(8, bias_initializer="random_normal", name="cell")
+    dense = layers.EinsumDense(
+        "abc,cde->abde", (None, 2, 4), bias_axes="de", name="gru_like"
+    )
+    loop = layers.RNN(cell, return_sequences=True, name="loop")
+    model = keras.Sequential([Input((5, 6)), loop, dense], name="net")
+    x = data(5, 6) + 1
+    assert "gru" not in cell.bias.path
+    before = to_numpy(cell.bias)
+    calibrate(model, x, center_bias=True, overwrite=True)
+    moved = to_numpy(cell.bias) - before
+    projection = x.astype("float64") @ to_numpy(cell.kernel)
+    assert np.any(moved[0])
+    np.testing.assert_array_equal(moved[1], 0)
+    np.testing.assert_allclose(moved[0], -projection.mean(axis=(0, 1)), atol=1e-4)
+    z = to_numpy(model(x))
+    np.testing.assert_allclose(z.mean(axis=(0, 1)), 0, atol=1e-4)
+    assert z.std() == pytest.approx(1, rel=1e-3)
+
+
+@slow_on_jax
 def test_both_directions():
     layer = layers.Bidirectional(layers.GRU(4, return_sequences=True))
     model = keras.Sequential([Input((5, 6)), layer, layers.LSTM(4)])
@@ -428,10 +451,22 @@ def words(length, examples=32):
     return numbers.astype("int32")
 
 
+def test_many_values_are_summed_exactly(rng):
+    x = (rng.normal(size=(5000, 8)) + 0.5).astype("float32")
+    model = keras.Sequential([Input((8,)), layers.Dense(40)])
+    z = x.astype("float64") @ to_numpy(model.layers[0].kernel)
+    (row,) = calibrate(model, x)
+    assert z.size > 2**17
+    assert row.std_before == pytest.approx(z.std(), rel=2e-6)
+
+
 @slow_on_jax
-def test_a_transformer():
+@pytest.mark.parametrize(
+    "training", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+def test_a_transformer(training):
     model = transformer()
-    calibrated = assert_calibrated(model, words(6))
+    calibrated = assert_calibrated(model, words(6), training)
     assert len(calibrated) == 8
     assert calibrated.skipped == ()
 
@@ -444,7 +479,10 @@ def test_group_query_attention():
 
 
 @slow_on_jax
-def test_an_lstm():
+@pytest.mark.parametrize(
+    "training", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+def test_an_lstm(training):
     model = keras.Sequential(
         [
             Input((6,), dtype="int32"),
@@ -456,7 +494,7 @@ def test_an_lstm():
     )
     x = words(6)
     x[:, 4:] = 0
-    calibrated = assert_calibrated(model, x)
+    calibrated = assert_calibrated(model, x, training)
     assert len(stds(model, x)) == 4
     assert calibrated.skipped == ()
 
@@ -836,6 +874,11 @@ def test_undo():
     ):
         if path in kernels:
             np.testing.assert_array_equal(to_numpy(variable), value)
+    first = weights(model)
+    model.fit(data(6), np.zeros((32, 4)), verbose=0)  # writes into what undo wrote
+    assert not np.array_equal(weights(model)[0], first[0])
+    calibrated.undo()
+    np.testing.assert_array_equal(weights(model)[0], before[0])
     model.add(layers.Dense(3))
     with pytest.raises(StructureChangedError, match="with other variables"):
         calibrated.undo()

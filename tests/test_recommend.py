@@ -736,7 +736,10 @@ def test_data_measures_input_std(rng):
 @pytest.mark.parametrize(
     ("arguments", "received"),
     [
-        ({"policy": "best"}, r"one of 'rules', 'signal'\. Received: policy='best'"),
+        (
+            {"policy": "best"},
+            r"one of 'calibrated', 'rules', 'signal'\. Received: policy='best'",
+        ),
         ({"input_std": 0}, r"positive, finite number\. Received: input_std=0"),
         ({"input_std": -1.0}, r"Received: input_std=-1\.0"),
         ({"input_std": math.nan}, "Received: input_std=nan"),

@@ -1,9 +1,12 @@
 """Starting a model over: every variable drawn anew by its own initializer."""
 
+import hashlib
+
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from zoo import ZOO
 
 from keras_initlab import UnbuiltModelError, recommend, reinitialize
 from keras_initlab._errors import StructureChangedError
@@ -497,6 +500,53 @@ def test_a_custom_layer_without_a_copy_is_named():
     assert len(applied.changed) == 2
 
 
+class WithUnits(keras.Model):
+    """A subclassed model without a config, and with weights of its own."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.units = units
+        self.head = layers.Dense(4)
+
+    def build(self, input_shape):
+        self.mixing = self.add_weight(
+            (input_shape[-1], self.units), "he_normal", name="mixing"
+        )
+        self.head.build((None, self.units))
+
+    def call(self, x):
+        return self.head(x @ self.mixing)
+
+
+class ByHand(WithUnits):
+    """One that takes no arguments."""
+
+    def __init__(self):
+        super().__init__(16)
+
+
+def test_a_model_without_a_config_is_made_again_without_arguments():
+    model = ByHand()
+    model(np.ones((2, 64), "float32"))
+    disturb(model)
+    before = values(model)
+    reinitialize(model, seed=0)
+    assert not unchanged(before, model)
+    drawn = to_numpy(model.mixing)
+    assert drawn.std() == pytest.approx((2 / 64) ** 0.5, rel=0.1)  # Glorot's: 0.158
+
+
+def test_a_model_with_arguments_but_no_config_is_named():
+    model = WithUnits(16)
+    model(np.ones((2, 64), "float32"))
+    before = values(model)
+    with pytest.raises(
+        ValueError, match=r"Received: \S*mixing \(WithUnits\)\. Give its"
+    ):
+        reinitialize(model, seed=0)
+    assert unchanged(before, model) == set(before)
+
+
 def test_the_states_of_a_custom_layer_are_kept():
     layer = built(Unnamed(), (None, 64))
     disturb(layer)
@@ -673,27 +723,66 @@ def test_undo_refuses_another_structure():
         applied.undo()
 
 
+def digests(model):
+    """What tells values apart, without a copy of a large model."""
+    hashes = []
+    for weight in model.trainable_weights:
+        value = to_numpy(weight)
+        is_drawn = value.ndim > 1 and np.ptp(value) > 0  # not as an LSTM's bias
+        hashes.append((hashlib.sha1(value.tobytes()).hexdigest(), is_drawn))
+    return hashes
+
+
+def check_starts_over(build, train):
+    """A trained model and a fresh one get the same weights, and none is an old one."""
+    model = build()
+    train(model)
+    paths, before = [w.path for w in model.trainable_weights], digests(model)
+    reinitialize(model, seed=0)
+    drawn = digests(model)
+    pairs = zip(paths, before, drawn, strict=True)
+    assert [path for path, old, new in pairs if old[0] == new[0]] == []
+    random = [value for value, is_drawn in drawn if is_drawn]
+    assert len(set(random)) == len(random)
+    del model
+    fresh = build()
+    reinitialize(fresh, seed=0)
+    assert digests(fresh) == drawn
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: keras.applications.MobileNetV2((32, 32, 3), weights=None, classes=10),
-        lambda: keras.applications.EfficientNetB0(
-            input_shape=(32, 32, 3), weights=None, classes=10
-        ),
-    ],
-    ids=["MobileNetV2", "EfficientNetB0"],
-)
-def test_large_models(make):
-    models = [make(), make()]
-    drawn = []
-    for model in models:
-        disturb(model)
-        before = {id(w): to_numpy(w) for w in model.trainable_weights}
-        reinitialize(model, seed=0)
-        for weight in model.trainable_weights:
-            assert not np.array_equal(before[id(weight)], to_numpy(weight))
-        drawn.append([to_numpy(weight) for weight in model.trainable_weights])
-    assert same(*drawn)
-    heads = {tuple(value.ravel()[:8]) for value in drawn[0] if value.ndim > 1}
-    assert len(heads) == sum(value.ndim > 1 for value in drawn[0])
+@pytest.mark.parametrize("name", [n for n in ZOO if ZOO[n].is_called])
+def test_the_whole_zoo(name):
+    check_starts_over(ZOO[name].build, disturb)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["deep_relu_cnn", "transformer_encoder", "lstm_stack"])
+def test_a_model_that_was_trained(name):
+    entry = ZOO[name]
+
+    def train(model):
+        x = entry.example(16)
+        disturb(model)  # so that a bias of a dead unit is not at its start either
+        model.compile("adam", "mse")
+        model.fit(x, np.ones(model(x).shape), epochs=2, verbose=0)
+
+    check_starts_over(entry.build, train)
+
+
+APPLICATIONS = [name for name in vars(keras.applications) if name[0].isupper()]
+FIXED_SIZES = {"NASNetLarge": 331, "NASNetMobile": 224}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_every_application(name):
+    size = FIXED_SIZES.get(name, 96)
+
+    def build():
+        keras.backend.clear_session()
+        application = getattr(keras.applications, name)
+        return application(weights=None, input_shape=(size, size, 3))
+
+    check_starts_over(build, disturb)

@@ -11,8 +11,8 @@ import numpy as np
 
 from .._activations import activation_statistics
 from .._fans import keras_fans
+from .._trained import is_centering
 from ..initializers import Orthogonal
-from ..recommend._trained import is_centering
 from ._finding import Finding
 from ._matrices import Weights
 
@@ -129,9 +129,11 @@ def _activation_gains(one: Weights) -> Iterator[float]:
 
 def _why(one: Weights) -> str:
     true, seen = one.kernel.fans, keras_fans(one.kernel.shape)
-    if true.fan_in == seen.fan_in:
-        return ""
-    return f": its fan_in is {true.fan_in:g}, Keras counts {seen.fan_in:g}"
+    for side in ("fan_in", "fan_out"):
+        own, counted = getattr(true, side), getattr(seen, side)
+        if own != counted:
+            return f": its {side} is {own:g}, Keras counts {counted:g}"
+    return ""
 
 
 def _is_to_be_orthogonal(one: Weights) -> bool:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from .._arrays import to_numpy
-from ..recommend._trained import is_centering, steps_taken
+from .._trained import is_centering, steps_taken
 from ._matrices import Weights
 
 # A kernel says little if its units are few.

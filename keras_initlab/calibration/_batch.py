@@ -8,40 +8,42 @@ import keras
 import numpy as np
 from keras import ops
 
-from .._arrays import to_numpy
+from .._arrays import as_numpy
 from .._errors import message
 
 
-def first_batch(x: Any) -> Any:
+def first_batch(x: Any, name: str = "x") -> Any:
     """Returns arrays or tensors, one or a nest of them, that a model can be called on.
 
     Args:
         x: these, all of which are the batch, or something that gives batches: a
             `tf.data.Dataset`, `keras.utils.PyDataset`, `DataLoader` or generator. Of
             that the first is taken, without targets and weights.
+        name: what the argument is called in messages.
 
     Raises:
         TypeError: if there is anything else than arrays in it.
         ValueError: if it is empty, or not all of it is finite.
     """
-    batch = keras.tree.map_structure(_as_array, _without_targets(x))
+    given = _without_targets(x, name)
+    batch = keras.tree.map_structure(lambda leaf: _as_array(leaf, name), given)
     leaves = keras.tree.flatten_with_path(batch)
     if not leaves:
-        raise ValueError(_empty(f"x={x!r}"))
+        raise ValueError(_empty(name, f"{name}={x!r}"))
     for path, leaf in leaves:
-        _check_leaf("".join(f"[{key!r}]" for key in path), leaf)
+        _check_leaf(name, "".join(f"[{key!r}]" for key in path), leaf)
     sizes = {leaf.shape[0] for _, leaf in leaves}
     if len(sizes) > 1:
         raise ValueError(
             message(
-                "All inputs in `x` must have the same number of examples.",
+                f"All inputs in `{name}` must have the same number of examples.",
                 ", ".join(str(tuple(leaf.shape)) for _, leaf in leaves),
             )
         )
     return batch
 
 
-def check_fits(model: Any, batch: Any) -> None:
+def check_fits(model: Any, batch: Any, name: str = "x") -> None:
     """Raises if a model that knows its inputs cannot take these."""
     expected = getattr(model, "_inputs_struct", getattr(model, "inputs", None))
     if expected is None:
@@ -60,47 +62,44 @@ def check_fits(model: Any, batch: Any) -> None:
     if not is_right or not all(_fits(given[n].shape, s) for n, s in shapes.items()):
         raise ValueError(
             message(
-                f"`x` must be what {model.name!r} takes: {shapes}.",
-                f"x of shape {keras.tree.map_structure(_shape, batch)}",
+                f"`{name}` must be what {model.name!r} takes: {shapes}.",
+                f"{name} of shape {keras.tree.map_structure(_shape, batch)}",
                 "Hand over inputs as for `model.predict`, with their batch axis.",
             )
         )
 
 
-def _without_targets(x: Any) -> Any:
+def _without_targets(x: Any, name: str) -> Any:
     if isinstance(x, keras.utils.PyDataset):
-        return keras.utils.unpack_x_y_sample_weight(_first(x, iter([x[0]])))[0]
+        return keras.utils.unpack_x_y_sample_weight(x[0])[0]
     if hasattr(x, "shape") or isinstance(x, (list, tuple, dict, str)):
         return x
     if not hasattr(x, "__iter__"):
-        raise TypeError(_no_array(x))
-    return keras.utils.unpack_x_y_sample_weight(_first(x, iter(x)))[0]
-
-
-def _first(x: Any, batches: Any) -> Any:
-    batch = next(batches, None)
+        raise TypeError(_no_array(name, x))
+    batch = next(iter(x), None)
     if batch is None:
-        raise ValueError(_empty(f"no batch in a {type(x).__name__}"))
-    return batch
+        raise ValueError(_empty(name, f"no batch in a {type(x).__name__}"))
+    return keras.utils.unpack_x_y_sample_weight(batch)[0]
 
 
-def _as_array(leaf: Any) -> Any:
+def _as_array(leaf: Any, name: str) -> Any:
     if not hasattr(leaf, "shape"):
-        raise TypeError(_no_array(leaf))
+        raise TypeError(_no_array(name, leaf))
     return leaf if ops.is_tensor(leaf) else np.asarray(leaf)
 
 
-def _check_leaf(path: str, leaf: Any) -> None:
+def _check_leaf(name: str, path: str, leaf: Any) -> None:
     if len(leaf.shape) == 0 or leaf.shape[0] == 0:
-        raise ValueError(_empty(f"x{path} of shape {tuple(leaf.shape)}"))
+        raise ValueError(_empty(name, f"{name}{path} of shape {tuple(leaf.shape)}"))
     if "float" not in keras.backend.standardize_dtype(leaf.dtype):
         return
-    bad = int(np.sum(~np.isfinite(to_numpy(leaf).astype("float64"))))
+    values = leaf if isinstance(leaf, np.ndarray) else as_numpy(leaf)
+    bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad:
         raise ValueError(
             message(
-                "`x` must be finite.",
-                f"{bad} NaN or Inf in x{path} of shape {tuple(leaf.shape)}",
+                f"`{name}` must be finite.",
+                f"{bad} NaN or Inf in {name}{path} of shape {tuple(leaf.shape)}",
                 "Clean the data, or hand over a batch without them.",
             )
         )
@@ -122,16 +121,17 @@ def _shape(leaf: Any) -> str:
     return str(tuple(leaf.shape))
 
 
-def _empty(received: str) -> str:
+def _empty(name: str, received: str) -> str:
     return message(
-        "`x` must hold at least one example.",
+        f"`{name}` must hold at least one example.",
         received,
         "A batch of 32 or more is usual.",
     )
 
 
-def _no_array(value: Any) -> str:
+def _no_array(name: str, value: Any) -> str:
     return message(
-        "`x` must be an array, a list or dict of arrays, or give batches of them.",
+        f"`{name}` must be an array, a list or dict of arrays, or give batches of "
+        "them.",
         f"{value!r} ({type(value).__name__})",
     )

@@ -22,10 +22,12 @@ class Bias:
         variable: the Keras variable, None if there is none.
         values: its values with as many axes as the kernel's output, to be spread over
             it; zero if the output comes without the bias.
+        has_two_rows: whether its second row is one beside a recurrent kernel.
     """
 
     variable: Any
     values: np.ndarray
+    has_two_rows: bool = False
 
     @property
     def is_trainable(self) -> bool:
@@ -40,7 +42,7 @@ class Bias:
     def minus(self, current: Any, means: Any) -> Any:
         """The variable's value less the means of the output, `values`' shape."""
         means = ops.cast(means, keras.backend.standardize_dtype(current.dtype))
-        if _has_two_rows(self.variable):
+        if self.has_two_rows:
             return current - ops.stack([ops.reshape(means, (-1,)), 0 * current[1]])
         return current - ops.reshape(means, current.shape)
 
@@ -60,14 +62,16 @@ def bias_of(
     if variable is None:
         return Bias(None, np.zeros([1] * rank))
     values = to_numpy(value(variable)).astype("float64")
-    if _has_two_rows(variable):
+    has_two_rows = _has_two_rows(kernel.layer)
+    if has_two_rows:
         values = values[0]
     if getattr(kernel.layer, "data_format", None) == "channels_first":
         values = values.reshape((-1, *[1] * kernel.layer.rank))
     values = values.reshape((*[1] * (rank - values.ndim), *values.shape))
-    return Bias(variable, values if is_added else np.zeros_like(values))
+    values = values if is_added else np.zeros_like(values)
+    return Bias(variable, values, has_two_rows)
 
 
-def _has_two_rows(variable: Any) -> bool:
-    """Whether a GRU's second row is a bias beside its recurrent kernel."""
-    return len(variable.shape) == 2 and "gru" in variable.path
+def _has_two_rows(layer: Any) -> bool:
+    """Whether a cell has a bias beside its recurrent kernel, too."""
+    return isinstance(layer, keras.layers.GRUCell) and layer.reset_after

@@ -7,28 +7,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import keras
-from keras import ops
 
 from .. import _seeds
 from .._choosing import chosen
 from .._drawing import draw
 from .._errors import (
     NoKernelsError,
-    TrainedWeightsError,
     check_count,
     check_flag,
     check_positive,
     message,
 )
 from .._fans import Kernel, check_built, kernels
+from .._trained import check_untrained
 from .._writing import write
 from ..initializers import Orthogonal
-from ..recommend._trained import moved, steps_taken
-from ..signal._record import all_replaced
 from ._batch import check_fits, first_batch
-from ._hooks import hooks, is_known
-from ._pass import Pass
 from ._report import Calibrated
+from ._running import one_pass, reasons_to_leave
 from ._scaling import Wanted
 
 
@@ -132,14 +128,13 @@ def calibrate(
         _check_untrained(model, meant, is_part=only is not None)
     batch = first_batch(x)
     check_fits(model, batch)
-    reasons = _reasons(model, meant)
+    reasons = reasons_to_leave(model, meant)
     drawn = _drawn(meant, reasons, base, orthogonal)
-    scope = keras.StatelessScope(state_mapping=_values(model, drawn))
-    run = Pass(meant, reasons, wanted, scope)
-    _run(model, batch, training, run, scope)
-    fresh = run.finish()
+    run = one_pass(
+        model, batch, meant, lambda _: wanted, reasons, drawn, training=training
+    )
     rows = [run.rows[id(kernel.variable)] for kernel in meant]
-    return Calibrated(write(model, fresh, base), model.name, rows)
+    return Calibrated(write(model, run.changed(), base), model.name, rows)
 
 
 def _meant(
@@ -156,43 +151,12 @@ def _meant(
 def _check_untrained(
     model: keras.Model, meant: Sequence[Kernel], is_part: bool
 ) -> None:
-    rows: Any = [
+    rows = [
         SimpleNamespace(kernel=k, bias_offset=None)
         for k in meant
         if k.variable.trainable
     ]
-    sign = rows and (steps_taken(model) or moved(model, rows, is_part))
-    if sign:
-        raise TrainedWeightsError(
-            message(
-                "The weights look trained, and `calibrate` would change them.",
-                f"model={model.name!r}: {sign}",
-                "Pass `overwrite=True` if that is meant, or freeze what must stay.",
-            )
-        )
-
-
-def _reasons(model: keras.Model, meant: Sequence[Kernel]) -> dict[int, str]:
-    """Why some kernels are not calibrated, by the variable's id."""
-    normalized = {
-        id(layer.layer)
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.SpectralNormalization)
-    }
-    reasons = {}
-    for kernel in meant:
-        if getattr(kernel.layer, "quantization_mode", None) is not None:
-            reason = "quantized"
-        elif not kernel.variable.trainable:
-            reason = "frozen"
-        elif not (kernel.is_known and is_known(kernel.layer)):
-            reason = f"what a {type(kernel.layer).__name__} computes is not known"
-        elif id(kernel.layer) in normalized:
-            reason = "spectral normalization gives it its scale"
-        else:
-            continue
-        reasons[id(kernel.variable)] = reason
-    return reasons
+    check_untrained(model, rows, is_part, "calibrate")
 
 
 def _drawn(
@@ -213,32 +177,3 @@ def _drawn(
             kernel.name == "recurrent_kernel" or (orthogonal and kernel.axes.input_axes)
         )
     }
-
-
-def _values(model: keras.Model, drawn: dict[int, Any]) -> list[tuple[Any, Any]]:
-    """What the model's variables are during the pass."""
-    # Detached, so that PyTorch keeps no graph for gradients that nobody asks for.
-    return [
-        (v, drawn[id(v)] if id(v) in drawn else ops.stop_gradient(v.value))
-        for v in model.variables
-    ]
-
-
-def _run(
-    model: keras.Model,
-    batch: Any,
-    training: bool,
-    run: Pass,
-    scope: keras.StatelessScope,
-) -> None:
-    mode = {"training": training} if model._call_has_training_arg else {}
-    try:
-        with scope, all_replaced(hooks(model, run)):
-            model(batch, **mode)
-    except Exception as error:
-        shapes = keras.tree.map_structure(lambda leaf: str(tuple(leaf.shape)), batch)
-        error.add_note(
-            f"This happened while `calibrate` ran {model.name!r} on x of shape "
-            f"{shapes}. The weights are unchanged."
-        )
-        raise

@@ -25,6 +25,24 @@ def hooks(model: keras.Layer, run: Pass) -> list[Hook]:
     ]
 
 
+def normalizing_by_batch(model: keras.Layer) -> list[Hook]:
+    """What has batch normalization go by the batch while the model runs."""
+    found = {
+        id(layer): layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    }
+
+    def by_batch(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def called(inputs: Any, *_: Any, mask: Any = None, **__: Any) -> Any:
+            return call(inputs, training=True, mask=mask)
+
+        return called
+
+    return [(layer, "call", by_batch(layer.call)) for layer in found.values()]
+
+
 def is_known(layer: Any) -> bool:
     """Whether a layer's kernels can be calibrated."""
     return _rule_of(layer) is not None

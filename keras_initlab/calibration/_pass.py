@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,12 +33,12 @@ class Pass:
         self,
         kernels: Sequence[Kernel],
         reasons: Mapping[int, str],
-        wanted: Wanted,
+        wanted: Callable[[Kernel], Wanted],
         scope: keras.StatelessScope,
     ):
         self.rows: dict[int, CalibratedKernel] = {}
         self._open = {id(kernel.variable): kernel for kernel in kernels}
-        self._wanted = wanted
+        self._wanted = {id(kernel.variable): wanted(kernel) for kernel in kernels}
         self._scope = scope
         self._changed: dict[int, Any] = {}
         self._loops = 0
@@ -101,10 +101,13 @@ class Pass:
         finally:
             self._loops -= 1
 
-    def finish(self) -> list[tuple[Any, Any]]:
-        """Returns the variables to be written, with their values."""
+    def finish(self) -> None:
+        """Leaves the kernels that are still to be calibrated."""
         for key in list(self._open):
             self._close(key, Scaling(note="the pass did not reach it"))
+
+    def changed(self) -> list[tuple[Any, Any]]:
+        """Returns the variables to be written, with their values."""
         return [(one, self.value(one)) for one in self._changed.values()]
 
     def _close(self, key: int, found: Scaling) -> None:
@@ -121,41 +124,44 @@ class Pass:
     def _fit(self, kernel: Kernel, output: Any, has_bias: bool) -> Any:
         dtype = keras.backend.standardize_dtype(output.dtype)
         wide = dtype if dtype == "float64" else "float32"
-        bias = bias_of(kernel, self.value, len(output.shape), has_bias)
+        wanted = self._wanted[id(kernel.variable)]
+        is_beside = has_bias and not wanted.scales_bias
+        bias = bias_of(kernel, self.value, len(output.shape), is_beside)
+        wanted = replace(wanted, center=wanted.center and bias.is_trainable)
         offset = None if bias.is_zero else ops.convert_to_tensor(bias.values, wide)
-        product = ops.cast(output, wide)
+        product = _as_type(output, wide)
         if offset is not None:
             product = ops.subtract(product, offset)
-        found = self._scale(kernel, product, bias)
+        found = self._scale(kernel, product, bias, wanted)
         if found.factors is None:
             return output
-        product = ops.multiply(product, ops.convert_to_tensor(found.factors, wide))
-        if self._wanted.center and bias.is_trainable:
+        product = product * _multiplier(found.factors, wide)
+        if wanted.center:
             product = self._center(product, bias)
         if offset is not None:
             product = ops.add(product, offset)
-        return ops.cast(product, dtype)
+        return _as_type(product, dtype)
 
-    def _scale(self, kernel: Kernel, product: Any, bias: Bias) -> Scaling:
+    def _scale(
+        self, kernel: Kernel, product: Any, bias: Bias, wanted: Wanted
+    ) -> Scaling:
         """Scales a kernel, if its product allows it; returns how."""
-        centers = self._wanted.center and bias.is_trainable
-        counts = centers or not bias.is_zero
+        counts = (wanted.center or not bias.is_zero) and not wanted.is_alone
         channels = channels_of(kernel)
-        wanted = replace(self._wanted, center=centers)
         found = scaling(product, bias.values if counts else None, channels, wanted)
         if found.factors is not None:
             factors = channels.on_kernel(found.factors, kernel.shape)
             self._multiply(kernel.variable, factors)
+            if wanted.scales_bias and bias.variable is not None:
+                self._multiply(bias.variable, found.factors)
         self._close(id(kernel.variable), found)
         return found
 
     def _multiply(self, variable: Any, factors: np.ndarray) -> None:
-        value = self.value(variable)
         wide = "float64" if variable.dtype == "float64" else "float32"
-        scaled = ops.multiply(
-            ops.cast(value, wide), ops.convert_to_tensor(factors, wide)
-        )
-        self._set(variable, ops.cast(scaled, variable.dtype))
+        value = _as_type(self.value(variable), wide)
+        scaled = value * _multiplier(factors, wide)
+        self._set(variable, _as_type(scaled, variable.dtype))
 
     def _center(self, product: Any, bias: Bias) -> Any:
         means = centered(product, bias.values)
@@ -165,6 +171,19 @@ class Pass:
     def _set(self, variable: Any, value: Any) -> None:
         self._changed[id(variable)] = variable
         self._scope.add_update((variable, value))
+
+
+def _as_type(tensor: Any, dtype: str) -> Any:
+    """The tensor in a dtype; to ask first is quicker than to cast."""
+    is_so = keras.backend.standardize_dtype(tensor.dtype) == dtype
+    return tensor if is_so else ops.cast(tensor, dtype)
+
+
+def _multiplier(factors: np.ndarray, dtype: str) -> Any:
+    """Factors as the quickest that multiplies a tensor of this dtype."""
+    return (
+        factors.item() if factors.size == 1 else ops.convert_to_tensor(factors, dtype)
+    )
 
 
 def _not_finite(kernel: Kernel) -> str:

@@ -10,8 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
+from .._text import as_text
 from .._writing import Applied
-from ..recommend._report import as_text
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class Calibrated(Applied):
 
     def _title(self) -> str:
         count = len(self) - len(self.skipped)
-        return (
-            f"{self.model_name}: {count} of {len(self)} kernels calibrated, "
-            f"undo holds {self.nbytes / 2**20:.1f} MiB"
-        )
+        part = f"{self.model_name}: {count} of {len(self)} kernels"
+        if self.is_dry_run:
+            return f"{part} would be calibrated"
+        return f"{part} calibrated, undo holds {self.nbytes / 2**20:.1f} MiB"
 
 
 def _table(title: str, kernels: Sequence[CalibratedKernel]) -> Table:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from keras import backend, ops
 
-from .._arrays import to_numpy
+from .._arrays import as_numpy, is_on_host, to_numpy
 from ._channels import Channels
 
+# So many numbers stay in a processor's cache.
+_PART = 2**16
 # A standard deviation from fewer values than this says nothing.
 FEWEST = 8
 
@@ -28,11 +30,15 @@ class Wanted:
         std: their standard deviation.
         per_channel: whether each channel shall have it, or all values together.
         center: whether a bias shall take away what they are on average.
+        is_alone: whether it is that of the kernel's product alone, without the bias.
+        scales_bias: whether the bias is scaled with the kernel.
     """
 
     std: float
     per_channel: bool = False
     center: bool = False
+    is_alone: bool = False
+    scales_bias: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,10 +150,7 @@ def _moments(product: Any, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarra
     """Mean and variance in float64, with 1 where an axis was."""
     # Two sums are quicker than to subtract the mean first, and as exact where it is
     # small beside the standard deviation.
-    mean, square = _numbers(
-        ops.mean(product, axes, keepdims=True),
-        ops.mean(ops.square(product), axes, keepdims=True),
-    )
+    mean, square = _means(product, axes)
     with np.errstate(invalid="ignore"):
         variance = square - mean**2
     if np.all(np.isfinite(square)) and np.all(
@@ -161,6 +164,33 @@ def _moments(product: Any, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarra
         raise FloatingPointError
     mean, variance = _numbers(*ops.moments(product / largest, axes, keepdims=True))
     return mean * largest, variance * largest**2
+
+
+def _means(product: Any, axes: tuple[int, ...]) -> list[np.ndarray]:
+    """The means of the values and of their squares, with 1 where an axis was."""
+    values = _at_hand(product) if len(axes) == len(product.shape) else None
+    if values is None:
+        return _numbers(
+            ops.mean(product, axes, keepdims=True),
+            ops.mean(ops.square(product), axes, keepdims=True),
+        )
+    # Dot products need no squared copy, which takes longer than all else here; in
+    # parts, the numbers are read from memory once.
+    flat = values.ravel(order="K")
+    ones, sums = np.ones(min(_PART, flat.size), flat.dtype), np.zeros(2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, flat.size, _PART):
+            part = flat[start : start + _PART]
+            sums += np.dot(part, ones[: part.size]), np.dot(part, part)
+    return [total.reshape([1] * len(axes)) for total in sums / flat.size]
+
+
+def _at_hand(product: Any) -> np.ndarray | None:
+    """The product's numbers without a copy, None if they are on another device."""
+    try:
+        return as_numpy(product) if is_on_host(product) else None
+    except Exception as error:  # each backend raises its own
+        raise OutOfSightError from error
 
 
 def _numbers(*tensors: Any) -> list[np.ndarray]:

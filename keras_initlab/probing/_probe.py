@@ -8,7 +8,7 @@ import keras
 
 from .._errors import check_flag
 from .._fans import check_built
-from ..recommend._trained import steps_taken
+from .._trained import steps_taken
 from ._batch import Batch, batch_of
 from ._objective import SYNTHETIC, Objective, objective
 from ._report import SignalReport

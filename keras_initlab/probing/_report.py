@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..recommend import as_text
+from .._text import as_text
 from ._layers import LayerSignal
 from ._symptoms import Symptom, sentences
 from ._table import render

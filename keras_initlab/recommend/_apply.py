@@ -12,9 +12,11 @@ from .. import _seeds
 from .._choosing import chosen
 from .._drawing import draw, draw_bias
 from .._errors import check_count
+from .._trained import check_untrained
 from .._writing import Applied, fresh_slots, plan, write
+from ..calibration import Calibrated
+from ._calibrated import calibrated
 from ._row import Row
-from ._trained import check_untrained
 from ._truncated import truncated_normal, truncated_std
 
 
@@ -26,8 +28,9 @@ def apply_rows(
     overwrite: bool,
     reset_optimizer: bool,
     dry_run: bool,
+    batch: Any = None,
 ) -> Applied:
-    """Does what `Recommendation.apply` documents."""
+    """Does what `Recommendation.apply` documents; on a batch, it calibrates too."""
     if seed is not None:
         seed = check_count("seed", seed, usual=0, least=0)
     base = _seeds.fresh() if seed is None else seed
@@ -38,9 +41,13 @@ def apply_rows(
     fresh: list[tuple[Any, np.ndarray]] = []
     for row in meant:
         fresh += _drawn(row, base)
+    kernels = None
+    if batch is not None:
+        fresh, kernels = calibrated(model, meant, fresh, batch)
     if reset_optimizer:
         fresh += fresh_slots(model)
-    return plan(model, fresh, base) if dry_run else write(model, fresh, base)
+    applied = plan(model, fresh, base) if dry_run else write(model, fresh, base)
+    return applied if kernels is None else Calibrated(applied, model.name, kernels)
 
 
 def _drawn(row: Row, base: int) -> list[tuple[Any, np.ndarray]]:

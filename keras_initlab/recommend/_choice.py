@@ -22,6 +22,7 @@ class Choice:
             before.
         centered_mean: E[φ] of the activation that the kernel reads, if its bias
             is to take that out: bias = −E[φ]·Σ kernel over the inputs.
+        std: the std at which its output is meant to come, its bias left out.
         bias_offset: what its bias starts at beside that, a value per unit: an output
             layer's log-priors. None for what the layer starts it at.
     """
@@ -35,6 +36,7 @@ class Choice:
     backward_gain: float | None = None
     centered_mean: float | None = None
     bias_offset: tuple[float, ...] | None = None
+    std: float = 1.0
 
 
 # What a confidence rests on; see `Row`.

@@ -6,15 +6,16 @@ from typing import Any
 
 import keras
 
-from .._errors import check_choice, check_positive
+from .._errors import check_choice, check_positive, message
 from ..inspection import Inspection, inspect
+from ._calibrated import batch_of, measured_choices
 from ._inputs import InputScale, first_batch, input_scale
 from ._outputs import log_priors, logits_of
 from ._recommendation import Recommendation
 from ._rules import chain_widths, recommend_widths, rules_choices
 from ._signal import signal_choices, with_priors
 
-_POLICIES = ("rules", "signal")
+_POLICIES = ("calibrated", "rules", "signal")
 _ADVICE = {
     "narrow_bottleneck": "A hidden layer of fewer than 10 units passes at most as many "
     "directions of the signal on: widen it unless that is its purpose.",
@@ -47,14 +48,18 @@ def recommend(
     Args:
         model: a built model. Nested models, shared layers and what custom layers and
             subclassed models call inside are followed.
-        policy: `"signal"` or `"rules"`.
+        policy: `"signal"`, `"rules"`, or `"calibrated"`: the signal policy's choices,
+            which `apply` then scales by what it measures on `data`, in one forward
+            pass. For models that theory only estimates: pooling, products, unknown
+            layers, data that is not standardized.
         input_std: root mean square of the model's inputs, positive. 1 for
             standardized data.
         data: inputs to measure `input_std` on instead, each input's own: an array
             `(examples, ...)`; for several inputs a list or tuple of arrays, or a dict
             by name; or a data set, as `tf.data.Dataset` or `PyDataset`, whose first
             batch counts (of a batch `(inputs, targets)`, the inputs). Inputs that only
-            embeddings read are no signal.
+            embeddings read are no signal. The policy `"calibrated"` needs it; of
+            arrays of more than 256 examples it takes as many, evenly spread.
         class_priors: the share of each class, at which the output's bias starts:
             probabilities that sum to 1 for a softmax, one per unit for sigmoids; a
             dict by output name if several outputs give probabilities. What an output
@@ -67,8 +72,8 @@ def recommend(
         UnbuiltModelError: if the model has no weights yet.
         UnsupportedModelError: if it is no model, or its `call` cannot be traced.
         NoKernelsError: if no layer has a kernel.
-        ValueError: for an argument out of range, data that is empty or not finite,
-            or class priors that fit no output.
+        ValueError: for an argument out of range, data that is missing, empty or not
+            finite, or class priors that fit no output.
 
     Example:
         >>> model = keras.Sequential(
@@ -89,6 +94,14 @@ def recommend(
     """
     check_choice("policy", policy, _POLICIES)
     input_std = check_positive("input_std", input_std, usual=1.0)
+    if policy == "calibrated" and data is None:
+        raise ValueError(
+            message(
+                "The policy 'calibrated' must have `data` to measure on.",
+                "data=None",
+                "Pass a batch of inputs, or use the policy 'signal'.",
+            )
+        )
     inputs = first_batch(data)
     inspection = inspect(model, inputs)
     logits = logits_of(model, inspection)
@@ -104,7 +117,11 @@ def recommend(
         issues = _issues(inspection)
         advice = [_ADVICE[issue] for issue in issues]
     choices = with_priors(choices, offsets)
-    return Recommendation(model, inspection, choices, policy, issues, advice)
+    batch = None
+    if policy == "calibrated":
+        batch = batch_of(model, inputs)
+        choices = measured_choices(model, inspection, choices)
+    return Recommendation(model, inspection, choices, policy, issues, advice, batch)
 
 
 def _issues(inspection: Inspection) -> tuple[str, ...]:

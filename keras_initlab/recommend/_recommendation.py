@@ -37,8 +37,10 @@ class Recommendation(Sequence[Row]):
         policy: str,
         issues: Sequence[str],
         advice: Sequence[str],
+        batch: Any = None,
     ):
         self._model = model
+        self._batch = batch
         self._structure = structure(model)
         self._rows = tuple(
             make_row(kernel, choice)
@@ -65,6 +67,10 @@ class Recommendation(Sequence[Row]):
         says so). Compile state, optimizer, frozen layers and all other variables
         stay. All values are computed first: if one fails, nothing has changed.
 
+        With the policy `"calibrated"` the model then runs once on the data, and each
+        kernel is scaled to the std that its row names, those before it scaled
+        already; batch normalization goes by the batch, dropout does nothing.
+
         Args:
             seed: a non-negative int for repeatable weights; None for fresh ones.
             only: paths of kernels or layers, or a function `row -> bool`; None for
@@ -75,7 +81,8 @@ class Recommendation(Sequence[Row]):
                 the result names, the same call without it writes just these values.
 
         Returns:
-            An `Applied`, which lists what changed (or would) and can undo it.
+            An `Applied`, which lists what changed (or would) and can undo it. With the
+            policy `"calibrated"` it is also a table of the measured stds.
 
         Raises:
             TrainedWeightsError: if the model looks trained and `overwrite` is False.
@@ -84,7 +91,14 @@ class Recommendation(Sequence[Row]):
         """
         check_structure(self._model, self._structure)
         return apply_rows(
-            self._model, self._rows, seed, only, overwrite, reset_optimizer, dry_run
+            self._model,
+            self._rows,
+            seed,
+            only,
+            overwrite,
+            reset_optimizer,
+            dry_run,
+            self._batch,
         )
 
     def compare(self, other: Recommendation) -> PolicyComparison:

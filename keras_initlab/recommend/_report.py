@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from .._text import as_text as as_text
 from ._grouping import blocks, skeleton, spanned
 from ._row import Row, initializer_label
 
-_LEAST_WIDTH, _USUAL_WIDTH, _MOST_WIDTH = 80, 100, 120
 _LONGEST_LABEL, _LONGEST_PATH = 20, 22
 # A longer table is written again with rows that differ only in numbers as one.
 _MOST_ROWS = 24
@@ -39,16 +37,6 @@ def render(
     parts += [Text(f"issue: {name}", style="yellow") for name in issues]
     parts += [Text(f"advice: {sentence}") for sentence in advice]
     return Group(*parts)
-
-
-def as_text(rendered: Any, width: int | None = None) -> str:
-    """Returns what `render` made as plain text, as wide as the terminal allows."""
-    columns = width or shutil.get_terminal_size((_USUAL_WIDTH, 24)).columns
-    width = min(_MOST_WIDTH, max(_LEAST_WIDTH, columns))
-    out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(rendered)
-    lines = out.getvalue().splitlines()
-    return "\n".join(line.rstrip() for line in lines).strip("\n")
 
 
 def common_prefix(paths: Sequence[str]) -> str:

@@ -59,6 +59,7 @@ class Row:
     kernel: KernelRecord = field(repr=False, compare=False)
     centered_mean: float | None = field(repr=False, default=None)
     bias_offset: tuple[float, ...] | None = field(repr=False, default=None)
+    std: float = field(repr=False, default=1.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the row as plain values, numbers rounded to four digits."""
@@ -108,6 +109,7 @@ def make_row(kernel: KernelRecord, choice: Choice) -> Row:
         kernel=kernel,
         centered_mean=choice.centered_mean,
         bias_offset=choice.bias_offset,
+        std=choice.std,
     )
 
 

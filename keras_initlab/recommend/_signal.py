@@ -47,7 +47,11 @@ def signal_choices(
         logits: which kernels give the logits of probabilities, by position.
     """
     policy = _Policy(inspection, scale, logits or {})
-    return [policy.choice(kernel) for kernel in inspection.kernels]
+    # A choice notes its kernel's std, so it comes first.
+    return [
+        replace(policy.choice(kernel), std=policy.stds.get(kernel.position, 1.0))
+        for kernel in inspection.kernels
+    ]
 
 
 def with_priors(

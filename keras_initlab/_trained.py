@@ -8,13 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._arrays import to_numpy
-from .._errors import TrainedWeightsError, message
-from .._fans import KernelAxes
-from ._row import Row
+from ._arrays import as_numpy, to_numpy
+from ._errors import TrainedWeightsError, message
+from ._fans import KernelAxes
 
 
-def check_untrained(model: keras.Model, rows: Sequence[Row], is_part: bool) -> None:
+def check_untrained(
+    model: keras.Model, rows: Sequence[Any], is_part: bool, verb: str = "apply"
+) -> None:
     """Raises if weights beside the kernels to be written look trained.
 
     Two signs count: an optimizer that has taken steps on this model, and a bias or
@@ -24,8 +25,9 @@ def check_untrained(model: keras.Model, rows: Sequence[Row], is_part: bool) -> N
 
     Args:
         model: the model.
-        rows: those to be written.
+        rows: those to be written, each with a `kernel` and a `bias_offset`.
         is_part: whether others stay, whose layers then do not matter.
+        verb: what would write them.
     """
     if not rows:
         return
@@ -33,7 +35,7 @@ def check_untrained(model: keras.Model, rows: Sequence[Row], is_part: bool) -> N
     if sign:
         raise TrainedWeightsError(
             message(
-                "The weights look trained, and `apply` would overwrite them.",
+                f"The weights look trained, and `{verb}` would overwrite them.",
                 f"model={model.name!r}: {sign}",
                 "Pass `overwrite=True` if they may go, or freeze what must stay.",
             )
@@ -48,15 +50,15 @@ def steps_taken(model: keras.Model) -> str | None:
     return f"its optimizer has taken {steps} steps" if steps else None
 
 
-def moved(model: keras.Model, rows: Sequence[Row], is_part: bool) -> str | None:
+def moved(model: keras.Model, rows: Sequence[Any], is_part: bool) -> str | None:
     """The first variable, if any, that has left its constant start."""
     row_of = {id(row.kernel.layer): row for row in rows}
     for layer in model._flatten_layers():
         if is_part and id(layer) not in row_of:
             continue
         for variable, start in _constant_starts(layer):
-            values = to_numpy(variable).astype("float64")
-            if np.allclose(values, start, atol=1e-6):
+            values = as_numpy(variable).astype("float64")
+            if np.max(np.abs(values - start), initial=0.0) <= 1e-5:
                 continue
             row = row_of.get(id(layer))
             if row is not None and _is_ours(values, row):
@@ -81,7 +83,7 @@ def _constant_starts(layer: Any) -> Iterable[tuple[Any, float]]:
             yield variable, 1.0
 
 
-def _is_ours(values: np.ndarray, row: Row) -> bool:
+def _is_ours(values: np.ndarray, row: Any) -> bool:
     """Whether `apply` may have written a bias."""
     if row.bias_offset is not None and values.shape == np.shape(row.bias_offset):
         values = values - np.asarray(row.bias_offset)

@@ -1,0 +1,97 @@
+"""Running a model once, with kernels that are scaled as it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from .._fans import Kernel
+from ..signal._record import all_replaced
+from ._hooks import hooks, is_known, normalizing_by_batch
+from ._pass import Pass
+from ._scaling import Wanted
+
+
+def one_pass(
+    model: keras.Model,
+    batch: Any,
+    kernels: Sequence[Kernel],
+    wanted: Callable[[Kernel], Wanted],
+    reasons: Mapping[int, str],
+    starts: Mapping[int, Any],
+    training: bool = False,
+    normalizes_by_batch: bool = False,
+) -> Pass:
+    """Returns the finished pass, from which new values and rows can be read.
+
+    The model's variables are the same afterwards.
+
+    Args:
+        model: a built model.
+        batch: what it is called on.
+        kernels: those to be scaled.
+        wanted: gives what a kernel's output shall be like.
+        reasons: why some of them are left as they are, by the variable's id.
+        starts: the values with which variables begin the pass, by the variable's id;
+            the others begin with their own.
+        training: the mode in which the model runs.
+        normalizes_by_batch: whether batch normalization alone runs as in training.
+    """
+    scope = keras.StatelessScope(state_mapping=list(_values(model, kernels, starts)))
+    run = Pass(kernels, reasons, wanted, scope)
+    mode = {"training": training} if model._call_has_training_arg else {}
+    set_hooks = hooks(model, run)
+    if normalizes_by_batch:
+        set_hooks += normalizing_by_batch(model)
+    try:
+        with scope, all_replaced(set_hooks):
+            model(batch, **mode)
+    except Exception as error:
+        shapes = keras.tree.map_structure(lambda leaf: str(tuple(leaf.shape)), batch)
+        error.add_note(
+            f"This happened while the calibration ran {model.name!r} on x of shape "
+            f"{shapes}. The weights are unchanged."
+        )
+        raise
+    run.finish()
+    return run
+
+
+def reasons_to_leave(model: keras.Model, kernels: Sequence[Kernel]) -> dict[int, str]:
+    """Returns why some kernels are not calibrated, by the variable's id."""
+    normalized = {
+        id(layer.layer)
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.SpectralNormalization)
+    }
+    reasons = {}
+    for kernel in kernels:
+        if getattr(kernel.layer, "quantization_mode", None) is not None:
+            reason = "quantized"
+        elif not kernel.variable.trainable:
+            reason = "frozen"
+        elif not (kernel.is_known and is_known(kernel.layer)):
+            reason = f"what a {type(kernel.layer).__name__} computes is not known"
+        elif id(kernel.layer) in normalized:
+            reason = "spectral normalization gives it its scale"
+        else:
+            continue
+        reasons[id(kernel.variable)] = reason
+    return reasons
+
+
+def _values(
+    model: keras.Model, kernels: Sequence[Kernel], starts: Mapping[int, Any]
+) -> Iterator[tuple[Any, Any]]:
+    """What variables are during the pass: those that it may change, in their dtype."""
+    # PyTorch would keep a graph, of all of them, for gradients that nobody asks for.
+    is_torch = keras.backend.backend() == "torch"
+    changing = {id(variable) for k in kernels for variable in (k.variable, k.bias)}
+    for variable in model.variables:
+        if id(variable) in starts:
+            yield variable, starts[id(variable)]
+        elif is_torch or id(variable) in changing:
+            yield variable, ops.stop_gradient(variable.value)
