@@ -394,12 +394,12 @@ def test_apply_refuses_a_model_that_was_changed(change):
         (["second"], ["second"]),
         (["convnet/second"], ["second"]),
         (["convnet/second/kernel"], ["second"]),
-        (("last", "first"), ["first", "last"]),
+        (("last", "first"), ["first", "normalization", "last"]),
         (lambda row: row.shape == (3, 3, 4, 1), ["depthwise"]),
         (lambda row: row.role == "output", ["last"]),
         (lambda row: False, []),
         ([], []),
-        (["convnet"], ["first", "depthwise", "second", "last"]),
+        (["convnet"], ["first", "normalization", "depthwise", "second", "last"]),
     ],
 )
 def test_only_some_kernels(only, expected):

@@ -188,3 +188,36 @@ def test_a_hundred_layers_that_are_built_by_keras(activation, rng):
     matrix = network(np.broadcast_to(np.eye(4)[:, None, None], (4, 5, 5, 4)))[:, 2, 2]
     assert_isometric(matrix)
     assert_linear(network, rng.normal(size=(2, 5, 5, 4)), matrix)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (9, 3)])
+def test_a_spread_kernel_keeps_the_norm_where_its_windows_tile_the_input(size, rng):
+    first, second = (
+        layers.Conv2D(
+            filters,
+            3,
+            strides=strides,
+            padding="same",
+            activation="relu",
+            kernel_initializer=MirroredOrthogonal(
+                mirror_inputs=not is_first, spread=is_first, seed=1
+            ),
+        )
+        for filters, strides, is_first in ((40, 3, True), (40, 1, False))
+    )
+    x = rng.normal(size=(4, *size, 2)).astype("float32")
+    for y in (first(x), second(first(x))):
+        y = ops.convert_to_numpy(y)
+        u = y[..., :20] - y[..., 20:]
+        norms = np.sqrt((u**2).sum(axis=(1, 2, 3)) / (x**2).sum(axis=(1, 2, 3)))
+        np.testing.assert_allclose(norms, 1, rtol=1e-5)
+    used = np.abs(ops.convert_to_numpy(first.kernel)).sum(axis=(2, 3))
+    assert used.min() > 0.1 * used.max()  # every tap
+
+
+def test_a_spread_kernel_reads_the_difference_of_its_pairs(rng):
+    kernel = MirroredOrthogonal(mirror_outputs=False, spread=True, seed=0)((3, 6, 5))
+    kernel = ops.convert_to_numpy(kernel)
+    np.testing.assert_array_equal(kernel[:, :3], -kernel[:, 3:])
+    matrix = kernel[:, :3].reshape(9, 5)
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(5), atol=1e-5)

@@ -97,10 +97,6 @@ def mirrored_gain(name):
     return 1 / math.sqrt(mean(odd**2))
 
 
-def centered_gain(name):
-    return 1 / math.sqrt(mean(VALUES[name] ** 2) - mean(VALUES[name]) ** 2)
-
-
 def scale(name):
     return 1 / mean(VALUES[name] ** 2)
 
@@ -144,36 +140,53 @@ def test_mirrored_pairs(activation, gain):
 
 
 @pytest.mark.parametrize(
-    ("activation", "gain"),
+    ("activation", "curve", "gain"),
     [
-        ("tanh", 1.0),
-        ("softsign", 1.0),
-        ("hard_tanh", 1.0),
-        (lambda x: ops.tanh(2 * x), 0.5),
+        ("tanh", np.tanh, 1.0),
+        ("softsign", lambda z: z / (1 + np.abs(z)), 1.0),
+        ("hard_tanh", lambda z: np.clip(z, -1, 1), 1.0),
+        (lambda x: ops.tanh(2 * x), lambda z: np.tanh(2 * z), 0.5),
     ],
     ids=name_of,
 )
-def test_orthogonal_at_the_linear_point(activation, gain):
+def test_orthogonal_at_the_linear_point(activation, curve, gain):
     advice = recommend(stack(activation, [64] * 5))
     assert classes(advice) == ["Orthogonal"] * 6
     gains = [row.initializer.gain for row in advice]
-    assert gains == pytest.approx([1.0] + [gain] * 5, rel=1e-3)
+    left = 1.0
+    for _ in range(5):
+        left = gain * math.sqrt(mean(curve(left * Z) ** 2))
+    # The last brings back to 1 what the curves have taken.
+    assert gains == pytest.approx([1.0] + [gain] * 4 + [gain / left], rel=0.01)
     assert {row.centered_mean for row in advice} == {None}
     assert all("1711.04735" in row.reference for row in advice)
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "hard_sigmoid"])
-def test_centered(activation):
+@pytest.mark.parametrize(
+    ("activation", "curve", "std"),
+    [
+        ("sigmoid", lambda z: 1 / (1 + np.exp(-z)), 1.0),
+        ("hard_sigmoid", lambda z: np.clip(z / 6 + 0.5, 0, 1), 1.0),
+        ("sparse_sigmoid", lambda z: np.clip(z / 2 + 0.5, 0, 1), 0.5),
+        (lambda x: ops.sigmoid(4 * x), lambda z: 1 / (1 + np.exp(-4 * z)), 0.25),
+    ],
+    ids=name_of,
+)
+def test_centered(activation, curve, std):
     advice = recommend(stack(activation, [64] * 5))
     assert classes(advice) == ["Orthogonal"] * 6
     gains = [row.initializer.gain for row in advice]
-    assert gains == pytest.approx([1.0] + [centered_gain(activation)] * 5, rel=1e-3)
+    gain = 1 / math.sqrt(mean((curve(std * Z) - 0.5) ** 2))
+    assert gains == pytest.approx([std] + [std * gain] * 4 + [gain], rel=1e-3)
     means = [row.centered_mean for row in advice]
     assert means == [None] + [pytest.approx(0.5, abs=1e-6)] * 5
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "hard_sigmoid"])
-def test_centered_biases_take_the_mean_out(activation, rng):
+@pytest.mark.parametrize(
+    ("activation", "std"),
+    [("sigmoid", 1), ("hard_sigmoid", 1), ("sparse_sigmoid", 0.5)],
+)
+def test_centered_biases_take_the_mean_out(activation, std, rng):
     model = stack(activation, [64] * 20)
     advice = recommend(model)
     advice.apply(seed=0)
@@ -182,10 +195,11 @@ def test_centered_biases_take_the_mean_out(activation, rng):
         bias = -0.5 * to_numpy(layer.kernel).sum(axis=0)
         np.testing.assert_allclose(to_numpy(layer.bias), bias, atol=1e-4)
     assert not np.any(to_numpy(advice[0].kernel.layer.bias))
-    for values in pre_activations(model, advice, gaussian_for(model, rng)):
+    hidden = pre_activations(model, advice, gaussian_for(model, rng))[:-1]
+    for values in hidden:
         assert abs(values.mean()) < 0.05
         assert np.abs(values.mean(axis=0)).max() < 0.4  # 256 examples: 0.0625 each
-        assert values.std() == pytest.approx(1, abs=0.1)
+        assert values.std() == pytest.approx(std, rel=0.1)
 
 
 def test_without_centering_the_mean_piles_up(rng):
@@ -200,7 +214,10 @@ def test_convolutions_get_delta_kernels():
     mirrored = recommend(conv_stack("relu", 5, *ending))
     assert classes(mirrored) == ["MirroredOrthogonal"] * 6
     tanh = recommend(conv_stack("tanh", 5, *ending))
-    assert classes(tanh) == ["DeltaOrthogonal"] * 5 + ["Orthogonal"]
+    # The first reads its whole window.
+    delta = ["DeltaOrthogonal"] * 4
+    assert classes(tanh) == ["Orthogonal", *delta, "Orthogonal"]
+    assert [row.initializer.spread for row in mirrored] == [True] + [False] * 5
 
 
 @pytest.mark.parametrize("hidden", [0, 1, 2, 3])
@@ -299,13 +316,13 @@ def look(row):
         (lambda: stack("relu", [64] * 4), [FIRST, *[MIDDLE] * 3, LAST]),
         (dropout_and_noise, [FIRST, *[MIDDLE] * 4, LAST]),
         (two_heads, [FIRST, *[MIDDLE] * 4, LAST, LAST]),
-        (with_batch_normalization, ["LecunNormal", *["HeNormal"] * 5]),
+        (with_batch_normalization, [*["VarianceScaling"] * 5, "HeNormal"]),
         (
             frozen_in_the_middle,
             ["LecunNormal", "HeNormal", "HeNormal", "NoneType", *STRETCH],
         ),
         (shared_layer, ["LecunNormal", *["HeNormal"] * 3]),
-        (max_pooling, ["LecunNormal", *["HeNormal"] * 5]),
+        (max_pooling, ["LecunNormal", *["VarianceScaling"] * 5]),
         (
             lambda: conv_stack("relu", 5, layers.Flatten(), layers.Dense(10)),
             [FIRST, *[MIDDLE] * 3, LAST, "HeNormal"],
@@ -469,14 +486,21 @@ def test_residual_streams_keep_their_scale(rng):
     assert stds == pytest.approx(expected, rel=0.12)
 
 
-def test_pooling_over_positions_is_exact_where_they_agree(rng):
+@pytest.mark.parametrize(("size", "agree"), [(24, True), (16, False)])
+def test_pooling_is_between_positions_that_agree_and_that_do_not(size, agree, rng):
     ending = (layers.GlobalAveragePooling2D(), layers.Dense(16))
-    model = conv_stack("relu", 5, *ending)
+    model = conv_stack("relu", 5, *ending, channels=64, size=size)
     advice = recommend(model)
     advice.apply(seed=0)
-    color = rng.normal(size=(512, 1, 1, 3)).astype("float32")
-    values = pre_activations(model, advice, np.tile(color, (1, 8, 8, 1)))
-    assert values[-1].std() == pytest.approx(values[-2].std(), rel=0.1)
+    x = rng.normal(size=(64, 1 if agree else size, 1 if agree else size, 3))
+    x = np.broadcast_to(x, (64, size, size, 3)).astype("float32")
+    values = pre_activations(model, advice, x)
+    # The row expects what is between all that positions which agree leave and the
+    # 36th part that 36 independent ones do.
+    factor = math.sqrt(6) * (1 if agree else 1 / size)
+    ratio = values[-1].std() / values[-2].std()
+    assert ratio == pytest.approx(factor, rel=0.25)
+    assert advice[-1].forward_gain == pytest.approx(1.0)
 
 
 def attention():
@@ -879,4 +903,4 @@ def test_the_initializers_can_be_given_to_layers():
     for row in recommend(conv_stack("tanh", 5, layers.Flatten(), layers.Dense(4))):
         kernel = row.initializer(row.shape)
         assert tuple(kernel.shape) == row.shape
-    assert isinstance(recommend(conv_stack("tanh", 5))[0].initializer, DeltaOrthogonal)
+    assert isinstance(recommend(conv_stack("tanh", 5))[1].initializer, DeltaOrthogonal)

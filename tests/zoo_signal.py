@@ -10,6 +10,9 @@ Places are compared with places of their kind, where one scale is meant to hold:
   it, backward where they end, as a sum hands its gradient to all that it adds.
 * `branch 1`, `branch 2`, …: pre-activations of the first, second, … layer inside the
   residual branches, which bear a share of the gradient, the same for all of them.
+* either of these, or the last of a branch, `normalized`: pre-activations that a
+  normalization divides by their own deviation, so that their scale leaves no trace;
+  gradients there count for such a unit.
 * `value`: an attention's values, averaged over positions thereafter.
 * `gate`: what decides on another signal. It stands beside a path of the gradient, not
   on it.
@@ -48,7 +51,7 @@ from zoo import VOCABULARY, ZOO
 from keras_initlab import recommend
 from keras_initlab.inspection import Effect, KernelRecord, inspect
 
-DRAWS = 4  # of the kernels: those of these narrow models differ much
+DRAWS = 16  # of the kernels: those of these narrow models differ much
 CLOSING = ("residual branch", "attention output")
 CELLS = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
 NORMALIZATIONS = (
@@ -106,6 +109,8 @@ def measure(model, entry, batch=64):
                 signal.forward[group][place] = math.sqrt(np.mean(squares))
             if kind != "gate":
                 norm = _norm(gradients[kind, name]) / math.sqrt(batch)
+                if kind.endswith("normalized"):
+                    norm *= signal.forward[group][place]
                 level = listener.levels[name]
                 before = signal.backward[group].get(level, 0.0)
                 signal.backward[group][level] = math.hypot(before, norm)
@@ -185,6 +190,9 @@ class Places:
                 self.kinds[id(kernel.variable)] = kind
             if self._enters(kernel):
                 self.entrances.add(id(kernel.layer))
+        for kernel in filter(self._is_normalized, kernels):
+            kind = self.kinds[id(kernel.variable)]
+            self.kinds[id(kernel.variable)] = kind and f"{kind}, normalized"
         self.depths = {id(kernel.variable): kernel.depth for kernel in kernels}
 
     def _kind(self, kernel, readers):
@@ -198,6 +206,17 @@ class Places:
         if gates and all(gates):
             return "gate"
         return "branch" if self._inside[kernel.position] else "trunk"
+
+    def _is_normalized(self, kernel):
+        """Whether nothing reads a kernel's output as it is."""
+        links = [
+            link
+            for reader in self.inspection.readers[kernel.position]
+            for link in reader.links
+            if link.source == kernel.position
+        ]
+        is_normalized = all(link.has(Effect.NORMALIZATION) for link in links)
+        return kernel.normalization is not None and is_normalized
 
     def _is_inside(self, reader):
         """Whether what reads a kernel lies in a residual branch, or closes one."""
@@ -331,13 +350,13 @@ class Listener:
 # ---- the table ------------------------------------------------------------------
 
 
-def signals(name, default=True):
+def signals(name, default=True, draws=DRAWS):
     """A zoo model's signal by Keras's default (or None) and by ours."""
     keras.utils.set_random_seed(0)
     model = ZOO[name].build()
     before = measure(model, ZOO[name]) if default else None
     advice, ours = recommend(model), []
-    for seed in range(DRAWS):
+    for seed in range(draws):
         advice.apply(seed, overwrite=True)
         ours.append(measure(model, ZOO[name]))
     return before, typical(ours)

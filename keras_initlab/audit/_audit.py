@@ -16,8 +16,9 @@ from rich.text import Text
 from .._arrays import to_numpy
 from .._errors import NoKernelsError, UnsupportedModelError, message
 from .._fans import check_built, kernels
+from .._text import as_text
 from ..inspection import variable_paths
-from ..recommend import as_text, asked_gain, recommend
+from ..recommend import asked_gain, recommend
 from . import _broken, _fresh
 from ._finding import Finding
 from ._matrices import Weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from ._matrices import (
     orthonormal,
     tall,
     tap_shape,
+    to_kernel,
 )
 
 
@@ -47,6 +49,9 @@ class MirroredOrthogonal(LayoutInitializer):
         seed: see `LayoutInitializer`, as for the axes.
         input_axes: axes whose product is fan_in.
         output_axes: axes whose product is fan_out.
+        spread: whether W reads the whole window, as a strided convolution's or the
+            first one's must, and not the center tap alone. The convolution is then
+            orthogonal where its windows do not overlap.
 
     Raises:
         ValueError: if `gain` is out of range, the shape has fewer than two axes, the
@@ -77,11 +82,13 @@ class MirroredOrthogonal(LayoutInitializer):
         seed: Any = None,
         input_axes: Sequence[int] | None = None,
         output_axes: Sequence[int] | None = None,
+        spread: bool = False,
     ):
         super().__init__(seed, input_axes, output_axes)
         self.gain = check_positive("gain", gain, usual=1.0)
         self.mirror_inputs = check_flag("mirror_inputs", mirror_inputs)
         self.mirror_outputs = check_flag("mirror_outputs", mirror_outputs)
+        self.spread = check_flag("spread", spread)
 
     def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:
         check_matrix(type(self).__name__, shape)
@@ -91,20 +98,24 @@ class MirroredOrthogonal(LayoutInitializer):
         _check_pairs("mirror_outputs", self.mirror_outputs, outputs, shape)
         rows = inputs // 2 if self.mirror_inputs else inputs
         columns = outputs // 2 if self.mirror_outputs else outputs
+        taps = math.prod(shape[i] for i in axes.window) if self.spread else 1
         pair_seed, alone_seed = self._streams(2)
         normal = keras.random.normal(
-            (batch, *tall(rows, columns)), dtype=dtype, seed=pair_seed
+            (batch, *tall(taps * rows, columns)), dtype=dtype, seed=pair_seed
         )
-        matrix = self.gain * oriented(orthonormal(normal), rows, columns)
+        matrix = self.gain * oriented(orthonormal(normal), taps * rows, columns)
         if self.mirror_outputs:
             alone = keras.random.normal(
-                (batch, rows, outputs % 2), dtype=dtype, seed=alone_seed
+                (batch, taps * rows, outputs % 2), dtype=dtype, seed=alone_seed
             )
             alone = alone / ops.sqrt(ops.sum(alone**2, axis=-2, keepdims=True))
             matrix = ops.concatenate([matrix, -matrix, self.gain * alone], axis=-1)
         if self.mirror_inputs:
-            silent = ops.zeros((batch, inputs % 2, outputs), dtype)
+            matrix = ops.reshape(matrix, (batch * taps, rows, outputs))
+            silent = ops.zeros((batch * taps, inputs % 2, outputs), dtype)
             matrix = ops.concatenate([matrix, -matrix, silent], axis=-2)
+        if self.spread:
+            return to_kernel(matrix, shape, axes)
         return at_window_center(matrix, shape, axes)
 
     def get_config(self) -> dict[str, Any]:
@@ -113,6 +124,7 @@ class MirroredOrthogonal(LayoutInitializer):
             "gain": self.gain,
             "mirror_inputs": self.mirror_inputs,
             "mirror_outputs": self.mirror_outputs,
+            "spread": self.spread,
             **super().get_config(),
         }
 

@@ -114,7 +114,7 @@ class _Reader:
         found = self.kernels_of[index]
         number = next(i for i, other in enumerate(found) if other is kernel)
         is_last = number == len(found) - 1
-        activation, normalization = self._met(kernel, index, is_last)
+        activation, normalizer = self._met(kernel, index, is_last)
         role = self._role(kernel, index, is_last)
         branch = None
         if role in _CLOSING and is_last:
@@ -126,7 +126,7 @@ class _Reader:
             layer_path=path.rpartition("/")[0],
             role=role,
             activation=activation,
-            normalization=normalization,
+            normalization=type(normalizer).__name__ if normalizer else None,
             depth=self.depths[index],
             upstream=self.upstream[index],
             branches=0 if branch is None else self.residual.branches,
@@ -137,6 +137,7 @@ class _Reader:
             branch=branch,
             is_tied=len(set(uses)) > 1,
             heads=_heads(self.calls[index].operation, role),
+            normalizer=normalizer,
         )
 
     def _positions(self) -> dict[int, int]:
@@ -218,8 +219,8 @@ class _Reader:
             passage = Passage(effect, type(operation).__name__)
         return replace(links[0], passages=(*links[0].passages, passage))
 
-    def _met(self, kernel: Kernel, index: int, is_last: bool) -> tuple[Any, str | None]:
-        """The activation that a kernel's output meets, and the normalization before."""
+    def _met(self, kernel: Kernel, index: int, is_last: bool) -> tuple[Any, Any]:
+        """The activation that a kernel's output meets, and what normalizes before."""
         own = self._own_activation(index, kernel)
         is_cell = type(kernel.layer).__name__.endswith("Cell")
         if own is not None and (is_last or is_cell):
@@ -231,9 +232,9 @@ class _Reader:
         is_layer = isinstance(self.calls[index].operation, keras.Layer)
         return activation_of(kernel.layer) if is_layer else None
 
-    def _met_after(self, index: int) -> tuple[Any, str | None]:
+    def _met_after(self, index: int) -> tuple[Any, Any]:
         """Follows the output until an activation or the next kernel."""
-        normalization: str | None = None
+        normalizer: Any = None
         has_added = False
         while True:
             after = [i for i in self.readers[index] if i not in self.positions]
@@ -243,13 +244,13 @@ class _Reader:
             operation = self.calls[index].operation
             effect = effect_of(operation)
             if effect is Effect.ACTIVATION:
-                return activation_of(operation), normalization
+                return activation_of(operation), normalizer
             if effect is Effect.NORMALIZATION and not has_added:
-                normalization = normalization or type(operation).__name__
+                normalizer = normalizer or operation
             elif effect is Effect.OTHER:
                 break
             has_added |= effect is Effect.ADD
-        return None, normalization
+        return None, normalizer
 
     def _role(self, kernel: Kernel, index: int, is_last: bool) -> str:
         layer_class = type(kernel.layer).__name__

@@ -95,6 +95,7 @@ class KernelRecord:
         calls: how often the model uses it.
         is_tied: whether different operations use it, as an encoder and a decoder.
         heads: for a kernel of an attention layer, how many heads it serves; else 0.
+        normalizer: the layer or operation that `normalization` names, or None.
         trainable: whether training changes it.
         kernel: its variable, layer and axes.
     """
@@ -116,6 +117,7 @@ class KernelRecord:
     branch: int | None = None
     is_tied: bool = False
     heads: int = 0
+    normalizer: Any = field(default=None, repr=False)
 
     @property
     def activation_name(self) -> str:

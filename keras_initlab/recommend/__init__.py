@@ -2,7 +2,6 @@
 
 from ._recommend import recommend as recommend
 from ._recommendation import Recommendation as Recommendation
-from ._report import as_text as as_text
 from ._row import Row as Row
 from ._row import asked_gain as asked_gain
 from ._rules import WidthsRecommendation as WidthsRecommendation

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from .. import _seeds
+from .._arrays import to_numpy
 from .._choosing import chosen
 from .._drawing import draw, draw_bias
 from .._errors import check_count
@@ -40,7 +41,7 @@ def apply_rows(
         check_untrained(model, meant, is_part=len(meant) < len(candidates))
     fresh: list[tuple[Any, np.ndarray]] = []
     for row in meant:
-        fresh += _drawn(row, base)
+        fresh += [*_drawn(row, base), *_moving_variance(row)]
     kernels = None
     if batch is not None:
         fresh, kernels = calibrated(model, meant, fresh, batch)
@@ -61,6 +62,20 @@ def _drawn(row: Row, base: int) -> list[tuple[Any, np.ndarray]]:
         return [*fresh, (kernel.bias, _bias(row, values))]
     seed = _seeds.derive(base, *place, 1)
     return [*fresh, (kernel.bias, draw_bias(kernel.layer, kernel.bias, seed))]
+
+
+def _moving_variance(row: Row) -> list[tuple[Any, np.ndarray]]:
+    """What the batch normalization after a kernel expects, if it has seen no data.
+
+    Both averages are then one value for all units: as built, or as left here before.
+    """
+    if row.moving_variance is None:
+        return []
+    normalizer = row.kernel.normalizer
+    mean, variance = map(to_numpy, (normalizer.moving_mean, normalizer.moving_variance))
+    if np.any(mean) or np.any(variance != variance.flat[0]):
+        return []
+    return [(normalizer.moving_variance, np.full_like(variance, row.moving_variance))]
 
 
 def kernel_values(row: Row, seed: int) -> np.ndarray:

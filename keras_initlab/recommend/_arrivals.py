@@ -14,9 +14,10 @@ _AVERAGING = ("attention output", "recurrent", "recurrent input")
 _APPROXIMATE = (Effect.POOL, Effect.OTHER, Effect.CHANNEL_LINEAR)
 _WAVES = {"Sin": -1, "Cos": 1}
 # Of a few dozen normal values the largest has mean square 4, eight times a rectified
-# unit's, and 1 time if all agree: between the two.
-_LARGEST = math.sqrt(8)
-_AVERAGES_ALL = ("GlobalAveragePooling", "Mean")
+# unit's, of two by two 1.55, three times it, and 1 time if all agree: between the two.
+_LARGEST = {"GlobalMaxPooling": math.sqrt(8), "MaxPooling": math.sqrt(3.1)}
+# How many positions an average is over: two by two, or a few dozen.
+_AVERAGED = {"AveragePooling": 4, "GlobalAveragePooling": 36, "Mean": 36}
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Arrivals:
         """Returns what arrives at the end of a way."""
         arrival = self._at_source(link)
         moment, is_exact = arrival.moment, arrival.is_exact
-        kept = 0.0  # of the moment by an average over positions that do not agree
+        kept = None if isinstance(link.source, Merge) else 0.0  # E[φ]²/E[φ²]
         for passage in self._passages(link):
             if passage.effect is Effect.NORMALIZATION:
                 moment, is_exact, kept = 1.0, True, 0.0
@@ -86,7 +87,7 @@ class Arrivals:
                 known = statistics_or_none(passage.activation)
                 # A kernel's output is normal, which a sum or an input need not be.
                 is_exact &= isinstance(link.source, int) and known is not None
-                kept = known.mean**2 / known.second_moment if known else 0.0
+                kept = known.mean**2 / known.second_moment if known else None
                 if known is not None and math.isclose(moment, 1.0):
                     moment = known.second_moment
                 elif known is not None:
@@ -97,11 +98,12 @@ class Arrivals:
                 is_exact = False
             elif passage.effect in _APPROXIMATE:
                 is_exact = False
-                if passage.name.startswith(_AVERAGES_ALL) and kept:
-                    # Between E[φ]², if no two positions agree, and E[φ²], if all do.
-                    moment, kept = moment * math.sqrt(kept), 1.0
-                elif passage.name.startswith("GlobalMaxPooling") and kept:
-                    moment, kept = moment * _LARGEST, 1.0
+                largest = _of_name(_LARGEST, passage.name)
+                if largest and kept:
+                    moment, kept = moment * largest, 1.0
+                elif kept is not None:
+                    share = _averaged(kept, passage.name)
+                    moment, kept = moment * share, min(1.0, kept / share)
         return Arrival(moment, is_exact)
 
     def _passages(self, link: Link) -> tuple[Passage, ...]:
@@ -136,6 +138,29 @@ class Arrivals:
         if merge.effect is Effect.CONCATENATE:
             return Arrival(sum(moments) / len(moments), is_exact=False)
         return Arrival(math.prod(moments) if moments else 1.0, is_exact=False)
+
+
+def averaged(link: Link) -> float:
+    """The share of a signal without mean that averages over positions leave."""
+    return math.prod(_averaged(0.0, passage.name) for passage in link.passages)
+
+
+def _averaged(kept: float, name: str) -> float:
+    """The share of the mean square that an average over positions leaves.
+
+    Between all of it, if the positions agree, and if they do not, that of the mean and
+    a part of the rest: their geometric mean.
+
+    Args:
+        kept: the share of the mean.
+        name: of the operation.
+    """
+    count = _of_name(_AVERAGED, name)
+    return math.sqrt(kept + (1 - kept) / count) if count else 1.0
+
+
+def _of_name(table: Mapping[str, float], name: str) -> float | None:
+    return next((v for start, v in table.items() if name.startswith(start)), None)
 
 
 def statistics_or_none(activation: Any) -> ActivationStatistics | None:

@@ -25,6 +25,8 @@ class Choice:
         std: the std at which its output is meant to come, its bias left out.
         bias_offset: what its bias starts at beside that, a value per unit: an output
             layer's log-priors. None for what the layer starts it at.
+        moving_variance: of the batch normalization after it, which is to start at
+            what the kernel gives. None where there is none.
     """
 
     initializer: Any
@@ -37,6 +39,7 @@ class Choice:
     centered_mean: float | None = None
     bias_offset: tuple[float, ...] | None = None
     std: float = 1.0
+    moving_variance: float | None = None
 
 
 # What a confidence rests on; see `Row`.

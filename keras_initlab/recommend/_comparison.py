@@ -13,11 +13,11 @@ from rich.console import Group
 from rich.text import Text
 
 from .._errors import message
+from .._text import as_text
 from ._apply import kernel_values
 from ._grouping import skeleton, spanned
 from ._report import (
     add_blocks,
-    as_text,
     common_prefix,
     folded_label,
     new_table,

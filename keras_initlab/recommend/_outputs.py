@@ -4,7 +4,9 @@ Logits start small: cross-entropy then starts near the log of the number of clas
 above which logits of std s cost s²/2, here 0.045. Smaller ones also hand smaller
 gradients down, and plain gradient descent then starts slower.
 A class that is rare is known to be so at the start by the output's bias, log p for a
-softmax and log p/(1 − p) for a sigmoid. Values to be predicted keep unit variance.
+softmax and log p/(1 − p) for a sigmoid. Values that a squared or absolute error judges
+start small for the same reason: of standardized ones, those of std s explain −s² of the
+variance.
 """
 
 from __future__ import annotations
@@ -18,19 +20,27 @@ import numpy as np
 from .._errors import message
 from ..inspection import Inspection, KernelRecord
 
-LOGIT_STD = 0.3
+OUTPUT_STD = 0.3
 LOGIT_REFERENCE = "Goyal et al. 2017, 1706.02677, sec. 5.1"
 PRIOR_REFERENCE = "Lin et al. 2017, 1708.02002, sec. 3.3"
 
+_VALUE_LOSSES = (
+    "meansquarederror",
+    "mse",
+    "meanabsoluteerror",
+    "mae",
+    "huber",
+    "logcosh",
+)
 _SOFTMAX_LOSSES = ("categoricalcrossentropy", "categoricalfocalcrossentropy")
 _SIGMOID_LOSSES = ("binarycrossentropy", "binaryfocalcrossentropy")
 
 
 def logits_of(model: Any, inspection: Inspection) -> dict[int, str]:
-    """Returns `softmax` or `sigmoid` for each kernel that gives logits, by position.
+    """Returns what each output kernel gives whose meaning is known, by position.
 
-    An output's own activation decides; for a linear one the loss that the model was
-    compiled with.
+    `softmax` or `sigmoid` for logits, `values` for predicted ones. An output's own
+    activation decides; for a linear one the loss that the model was compiled with.
     """
     names = output_names(model, inspection)
     found: dict[int, str] = {}
@@ -82,7 +92,9 @@ def log_priors(
         return {}
     names = output_names(model, inspection)
     named = {}
-    for position in logits:
+    for position, kind in logits.items():
+        if kind == "values":
+            continue
         kernel = inspection.kernels[position]
         named[names.get(position, kernel.layer.name)] = kernel
     if not isinstance(priors, Mapping):
@@ -176,7 +188,9 @@ def _kind(activation: str, loss: Any) -> str | None:
         return None
     if name.endswith(_SOFTMAX_LOSSES):
         return "softmax"
-    return "sigmoid" if name.endswith(_SIGMOID_LOSSES) else None
+    if name.endswith(_SIGMOID_LOSSES):
+        return "sigmoid"
+    return "values" if name.endswith(_VALUE_LOSSES) else None
 
 
 def _misnamed(received: str, named: Mapping[str, Any]) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 
 import keras
 
+from .._text import as_text
 from .._writing import Applied, check_structure, structure
 from ..inspection import Inspection
 from ._apply import apply_rows
 from ._choice import Choice
 from ._comparison import PolicyComparison
-from ._report import as_text, render
+from ._report import render
 from ._row import Row, make_row
 
 
@@ -64,8 +65,10 @@ class Recommendation(Sequence[Row]):
         Every recommended kernel is drawn from a seed of its own, derived from `seed`
         and the kernel's position in the model, and its layer's bias is drawn anew by
         the layer's own initializer (or set to center the activation, where the row
-        says so). Compile state, optimizer, frozen layers and all other variables
-        stay. All values are computed first: if one fails, nothing has changed.
+        says so). A batch normalization that has seen no data expects the variance that
+        its kernel gives. Compile state, optimizer, frozen layers and all other
+        variables stay. All values are computed first: if one fails, nothing has
+        changed.
 
         With the policy `"calibrated"` the model then runs once on the data, and each
         kernel is scaled to the std that its row names, those before it scaled

@@ -10,7 +10,6 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .._text import as_text as as_text
 from ._grouping import blocks, skeleton, spanned
 from ._row import Row, initializer_label
 

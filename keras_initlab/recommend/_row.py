@@ -60,6 +60,7 @@ class Row:
     centered_mean: float | None = field(repr=False, default=None)
     bias_offset: tuple[float, ...] | None = field(repr=False, default=None)
     std: float = field(repr=False, default=1.0)
+    moving_variance: float | None = field(repr=False, default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the row as plain values, numbers rounded to four digits."""
@@ -81,6 +82,7 @@ class Row:
             "backward_gain": _four_digits(self.backward_gain),
             "centered_mean": _four_digits(self.centered_mean),
             "bias_offset": _rounded(self.bias_offset),
+            "moving_variance": _four_digits(self.moving_variance),
             "activation": self.activation,
             "shape": list(self.shape),
             "fan_in": self.fans.fan_in,
@@ -110,6 +112,7 @@ def make_row(kernel: KernelRecord, choice: Choice) -> Row:
         centered_mean=choice.centered_mean,
         bias_offset=choice.bias_offset,
         std=choice.std,
+        moving_variance=choice.moving_variance,
     )
 
 

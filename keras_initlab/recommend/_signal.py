@@ -20,7 +20,8 @@ from ._choice import ESTIMATE, FROZEN, VARIANCE, Choice, tidy
 from ._constructions import Place
 from ._embeddings import Embeddings
 from ._inputs import InputScale
-from ._outputs import LOGIT_REFERENCE, LOGIT_STD, PRIOR_REFERENCE
+from ._normalized import NORMALIZED_STD, is_scale_free, moving
+from ._outputs import LOGIT_REFERENCE, OUTPUT_STD, PRIOR_REFERENCE
 from ._recurrent import recurrent_choice, state_moment
 from ._residuals import Residuals
 from ._stretches import Carrier, carriers, stretch_lengths
@@ -33,6 +34,16 @@ from ._variance import (
     variance_scaling,
 )
 
+_STARTS = {
+    "softmax": "softmax logits",
+    "sigmoid": "sigmoid logits",
+    "values": "predictions",
+}
+_LOSSES = {
+    "softmax": "the log of the number of classes",
+    "sigmoid": "log 2",
+    "values": "the spread of the targets",
+}
 _SAXE = "Saxe et al. 2014, 1312.6120, sec. 3"
 
 
@@ -44,7 +55,7 @@ def signal_choices(
     Args:
         inspection: the model's kernels.
         scale: root mean square of the model's inputs.
-        logits: which kernels give the logits of probabilities, by position.
+        logits: what output kernels give whose meaning is known, by position.
     """
     policy = _Policy(inspection, scale, logits or {})
     # A choice notes its kernel's std, so it comes first.
@@ -86,6 +97,19 @@ class _Policy:
         self.embeddings = Embeddings(inspection)
 
     def choice(self, kernel: KernelRecord) -> Choice:
+        choice = self._choice(kernel)
+        if choice.initializer is None or kernel.normalizer is None:
+            return choice
+        if not is_scale_free(kernel, self.inspection):
+            return choice
+        told = f"{choice.reason}; std {NORMALIZED_STD:g}, which learns faster"
+        if moving(kernel.normalizer) is None:
+            return replace(choice, reason=told)
+        variance = tidy(self.stds[kernel.position] ** 2)
+        told += f", and the moving variance starts at {variance:.3g}"
+        return replace(choice, reason=told, moving_variance=variance)
+
+    def _choice(self, kernel: KernelRecord) -> Choice:
         if not kernel.trainable:
             self.stds[kernel.position] = self._kept_std(kernel)
             return FROZEN
@@ -125,7 +149,7 @@ class _Policy:
             length=self.lengths[kernel.position],
             moment=self.arrivals.at(kernel).moment,
             std=self.stds.get(source.position, 1.0) if source else 1.0,
-            shrink=self._logit_std(kernel),
+            target=self._target_std(kernel),
         )
         slope = math.sqrt(self._slope_before(kernel))
         choice, std = place.construct(self._input_scale(kernel), slope)
@@ -135,7 +159,7 @@ class _Policy:
     def _random(self, kernel: KernelRecord) -> Choice:
         arrival = self.arrivals.at(kernel)
         share = self.residuals.share(kernel)
-        variance = share.variance if share else self._logit_std(kernel) ** 2
+        variance = share.variance if share else self._target_std(kernel) ** 2
         if is_router(kernel):
             variance = ROUTER_VARIANCE
         scale = tidy(variance / arrival.moment)
@@ -186,18 +210,18 @@ class _Policy:
         kind = self.logits.get(kernel.position)
         if kind is None:
             return choice
-        start = "the log of the number of classes" if kind == "softmax" else "log 2"
-        small = (
-            f"{kind} logits of std {LOGIT_STD:g}, so that the loss starts at {start}"
-        )
+        small = f"{_STARTS[kind]} of std {OUTPUT_STD:g}, so that the loss starts near "
+        small += _LOSSES[kind]
         return replace(
             choice,
             reason=f"{choice.reason}; {small}",
             reference=f"{choice.reference}; {LOGIT_REFERENCE}",
         )
 
-    def _logit_std(self, kernel: KernelRecord) -> float:
-        return LOGIT_STD if kernel.position in self.logits else 1.0
+    def _target_std(self, kernel: KernelRecord) -> float:
+        if kernel.position in self.logits:
+            return OUTPUT_STD
+        return NORMALIZED_STD if is_scale_free(kernel, self.inspection) else 1.0
 
     def _beside_frozen(self, kernel: KernelRecord) -> tuple[str, ...]:
         """The source's rule for the first new layer after pretrained ones."""
@@ -215,10 +239,16 @@ class _Policy:
         return self.stds.get(kernel.upstream, 1.0)
 
     def _slope_before(self, kernel: KernelRecord) -> float:
-        """E[φ′²] of the activations between this kernel and the one before."""
-        slope = 1.0
+        """The factor on a gradient's variance between this kernel and the one before.
+
+        E[φ′²] of the activations, and what normalizations divide by.
+        """
+        slope, source = 1.0, kernel.links[0].source if kernel.links else None
+        std = self.stds.get(source, 1.0) if isinstance(source, int) else 1.0
         for passage in kernel.links[0].passages if kernel.links else ():
-            if passage.effect is Effect.ACTIVATION:
+            if passage.effect is Effect.NORMALIZATION:
+                slope, std = slope / std**2, 1.0
+            elif passage.effect is Effect.ACTIVATION:
                 statistics = statistics_or_none(passage.activation)
                 slope *= statistics.derivative_second_moment if statistics else 1.0
         return slope

@@ -29,7 +29,7 @@ class Carrier(enum.Enum):
 
     RANDOM = "the variance is kept"
     MIRRORED = "in pairs φ(u), φ(−u), whose difference is linear in u"
-    CENTERED = "about the activation's center"
+    CENTERED = "about the activation's center, which a bias takes out"
     LINEAR_POINT = "near zero, where the activation is linear"
 
 
@@ -99,12 +99,11 @@ def _carrier(kernel: KernelRecord, inspection: Inspection) -> Carrier:
 
 
 def _by_symmetry(statistics: ActivationStatistics) -> Carrier:
-    is_odd_about_center = statistics.center_error < 1e-3
-    if is_odd_about_center and abs(statistics.value_at_zero) < 1e-9:
-        has_linear_point = abs(statistics.slope_at_zero) > 0.1
-        return Carrier.LINEAR_POINT if has_linear_point else Carrier.RANDOM
-    if is_odd_about_center:
-        return Carrier.CENTERED
+    if statistics.center_error < 1e-3:  # odd about its center
+        if abs(statistics.slope_at_zero) < 0.1:
+            return Carrier.RANDOM
+        is_zero = abs(statistics.value_at_zero) < 1e-9
+        return Carrier.LINEAR_POINT if is_zero else Carrier.CENTERED
     if statistics.odd_error < _MOST_ODD_ERROR and statistics.odd_second_moment > 1e-6:
         return Carrier.MIRRORED
     return Carrier.RANDOM

@@ -13,11 +13,11 @@ from .._fans import keras_fans
 from ..inspection import Effect, KernelRecord, Link, Merge, activation_name
 from ._arrivals import Arrival
 from ._choice import tidy
+from ._normalized import NORMALIZED_REFERENCE
 
 _HE = "He et al. 2015, 1502.01852, eq. 10"
 _LECUN = "LeCun et al. 1998, Efficient BackProp, eq. 16"
 _POOLE = "Poole et al. 2016, 1606.05340, eq. 3"
-_NORMALIZED = "Ioffe and Szegedy 2015, 1502.03167, sec. 3.3"
 _VASWANI = "Vaswani et al. 2017, 1706.03762, sec. 3.2.1"
 _SWITCH = "Fedus et al. 2021, Switch Transformer, 2101.03961, sec. 2.4"
 
@@ -64,7 +64,7 @@ def random_reference(kernel: KernelRecord, arrival: Arrival) -> str:
     if is_router(kernel):
         return _SWITCH
     if kernel.normalization:
-        return _NORMALIZED
+        return NORMALIZED_REFERENCE
     return {1.0: _LECUN, 2.0: _HE}.get(tidy(1 / arrival.moment), _POOLE)
 
 
@@ -90,7 +90,6 @@ def _after(kernel: KernelRecord) -> str:
         return f", {_ATTENTION[kernel.role]}"
     gates = f", {kernel.gates} gates side by side" if kernel.gates > 1 else ""
     if kernel.normalization:
-        # The scale cancels but for the normalization's epsilon and before training.
         return f", normalized after it{gates}"
     return gates
 
