@@ -13,7 +13,7 @@ CALLBACKS = ROOT / "callbacks"
 FLOORS = {
     "_errors": 0,
     "_arrays": 0,
-    "_text": 0,
+    "_reports": 0,
     "_seeds": 1,
     "_choosing": 1,
     "plots": 1,

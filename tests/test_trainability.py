@@ -279,3 +279,19 @@ def test_depth_runs_and_resumes(depth, path, monkeypatch, capsys):
     depth.main([*options, "--arms", "ours", "--rates", "3e-4", "0.1"])
     assert [run["learning_rate"] for run in made] == [0.1]
     assert "1e-01" in capsys.readouterr().out
+
+
+# ---- the README -----------------------------------------------------------------
+
+
+def test_the_readme_shows_the_results_that_are_on_file(bench, depth):
+    readme = (FOLDER.parent.parent / "README.md").read_text(encoding="utf-8")
+    results = bench.Results(FOLDER / "results" / "trainability.jsonl")
+    verdicts = [bench.verdict_on(name, results) for name in bench.COMBINATIONS]
+    assert bench.as_markdown(verdicts) in readme
+    for sentence in bench.summary(verdicts):
+        assert sentence in readme.replace("\n", " ")
+    depths = depth.Results(FOLDER / "results" / "depth.jsonl")
+    assert depth.as_markdown(depths, (50, 100, 1000)) in readme
+    for sentence in depth.counts(depths, (50, 100, 1000)):
+        assert sentence in readme.replace("\n", " ")

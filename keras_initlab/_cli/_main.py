@@ -17,7 +17,7 @@ from .._errors import (
     UnbuiltModelError,
     UnsupportedModelError,
 )
-from .._text import as_text
+from .._reports import as_text
 from ._command import UsageError
 from ._commands import COMMANDS
 

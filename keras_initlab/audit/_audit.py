@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from rich.text import Text
 from .._arrays import to_numpy
 from .._errors import NoKernelsError, UnsupportedModelError, message
 from .._fans import check_built, kernels
-from .._text import as_text
+from .._reports import Report
 from ..inspection import variable_paths
 from ..recommend import asked_gain, recommend
 from . import _broken, _fresh
@@ -33,7 +32,7 @@ _MOST_CURES = 5
 _IF_FRESH = (_fresh.scale, _fresh.orthogonality, _fresh.bias)
 
 
-class Audit(Sequence[Finding]):
+class Audit(Report[Finding]):
     """What is wrong with a model's weights: a sequence of findings.
 
     Printing it shows a table. It is empty, and so false, if nothing was found.
@@ -55,7 +54,7 @@ class Audit(Sequence[Finding]):
         self.model_name = model_name
         self.kernels = kernels
         self.trained = trained
-        self._findings = tuple(findings)
+        self._records = tuple(findings)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as plain values, numbers rounded to four digits."""
@@ -66,25 +65,12 @@ class Audit(Sequence[Finding]):
             "findings": [finding.to_dict() for finding in self],
         }
 
-    def to_json(self, indent: int | None = 2) -> str:
-        """Returns `to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=indent)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._findings[index]
-
-    def __len__(self) -> int:
-        return len(self._findings)
-
     def __rich__(self) -> Any:
         state = f"trained: {self.trained}" if self.trained else "fresh weights"
         title = f"{self.model_name}: {self.kernels} kernels, {state}"
         if not self:
             return Group(Text(title), Text("nothing found", style="green"))
         return Group(_table(title, self), *_cures(self))
-
-    def __repr__(self) -> str:
-        return as_text(self.__rich__())
 
 
 def audit(model: keras.Model) -> Audit:

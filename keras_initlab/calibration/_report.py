@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from .._text import as_text
+from .._reports import Report
 from .._writing import Applied
 
 
@@ -37,7 +37,7 @@ class CalibratedKernel:
     note: str = ""
 
 
-class Calibrated(Applied):
+class Calibrated(Report[CalibratedKernel], Applied):
     """What `calibrate` wrote into a model, and the way back.
 
     Printed, it is a table. It iterates over its kernels.
@@ -53,7 +53,7 @@ class Calibrated(Applied):
         self, applied: Applied, model_name: str, kernels: Sequence[CalibratedKernel]
     ):
         vars(self).update(vars(applied))
-        self.kernels = tuple(kernels)
+        self.kernels = self._records = tuple(kernels)
         self.model_name = model_name
 
     @property
@@ -70,20 +70,8 @@ class Calibrated(Applied):
             "kernels": [asdict(kernel) for kernel in self.kernels],
         }
 
-    def __getitem__(self, index: Any) -> Any:
-        return self.kernels[index]
-
-    def __iter__(self) -> Iterator[CalibratedKernel]:
-        return iter(self.kernels)
-
-    def __len__(self) -> int:
-        return len(self.kernels)
-
     def __rich__(self) -> Any:
         return Group(_table(self._title(), self.kernels))
-
-    def __repr__(self) -> str:
-        return as_text(self.__rich__())
 
     def _title(self) -> str:
         count = len(self) - len(self.skipped)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from .._text import as_text
+from .._reports import Report, as_text
 from ._layers import LayerSignal
 from ._symptoms import Symptom, sentences
 from ._table import render
 
 
-class SignalReport(Sequence[LayerSignal]):
+class SignalReport(Report[LayerSignal]):
     """The signal through a model and its gradient: a sequence of layers.
 
     Printing it shows the table. Layers are in the order in which they ran, those that
@@ -43,7 +42,7 @@ class SignalReport(Sequence[LayerSignal]):
         examples: int,
         steps: str | None,
     ):
-        self._layers = tuple(layers)
+        self._records = tuple(layers)
         self.model_name = model_name
         self.symptoms = tuple(symptoms)
         self.loss = loss
@@ -104,21 +103,8 @@ class SignalReport(Sequence[LayerSignal]):
             }
         )
 
-    def to_json(self, indent: int | None = 2) -> str:
-        """Returns `to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=indent)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._layers[index]
-
-    def __iter__(self) -> Iterator[LayerSignal]:
-        return iter(self._layers)
-
-    def __len__(self) -> int:
-        return len(self._layers)
-
     def __rich__(self) -> Any:
-        return render(self._title(), self._layers, self.diagnosis)
+        return render(self._title(), self._records, self.diagnosis)
 
     def __repr__(self) -> str:
         return self.table()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from rich.console import Group
 from rich.text import Text
 
 from .._errors import message
-from .._text import as_text
+from .._reports import Report
 from ._apply import kernel_values
 from ._grouping import skeleton, spanned
 from ._report import (
@@ -91,7 +90,7 @@ class Difference:
         }
 
 
-class PolicyComparison(Sequence[Difference]):
+class PolicyComparison(Report[Difference]):
     """What two recommendations say about each kernel of a model.
 
     A sequence of `Difference`s in the order of the model; printing it shows a table.
@@ -106,7 +105,7 @@ class PolicyComparison(Sequence[Difference]):
         self.model_name = one.model_name
         self.policies = (one.policy, other.policy)
         self._both = (one, other)
-        self._differences = tuple(
+        self._records = tuple(
             Difference(a, b, _why(a, b, self.policies))
             for a, b in zip(one, other, strict=True)
         )
@@ -120,19 +119,6 @@ class PolicyComparison(Sequence[Difference]):
             "advice": [list(advice.advice) for advice in self._both],
             "kernels": [difference.to_dict() for difference in self],
         }
-
-    def to_json(self, indent: int | None = 2) -> str:
-        """Returns `to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=indent)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._differences[index]
-
-    def __iter__(self) -> Iterator[Difference]:
-        return iter(self._differences)
-
-    def __len__(self) -> int:
-        return len(self._differences)
 
     def __rich__(self) -> Any:
         alike = sum(difference.is_alike for difference in self)
@@ -149,11 +135,8 @@ class PolicyComparison(Sequence[Difference]):
             for one in self._both
             for sentence in one.advice
         ]
-        table = _table(title, self.policies, self._differences, whys)
+        table = _table(title, self.policies, self._records, whys)
         return Group(table, notes(texts), _LEGEND, *advice)
-
-    def __repr__(self) -> str:
-        return as_text(self.__rich__())
 
 
 _LEGEND = Text(

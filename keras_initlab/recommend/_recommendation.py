@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
-from .._text import as_text
+from .._reports import Report
 from .._writing import Applied, check_structure, structure
 from ..inspection import Inspection
 from ._apply import apply_rows
@@ -18,7 +17,7 @@ from ._report import render
 from ._row import Row, make_row
 
 
-class Recommendation(Sequence[Row]):
+class Recommendation(Report[Row]):
     """Which initializer each kernel of a model should have, and why.
 
     A sequence of `Row`s in the order of the model; printing it shows a table.
@@ -43,7 +42,7 @@ class Recommendation(Sequence[Row]):
         self._model = model
         self._batch = batch
         self._structure = structure(model)
-        self._rows = tuple(
+        self._records = tuple(
             make_row(kernel, choice)
             for kernel, choice in zip(inspection.kernels, choices, strict=True)
         )
@@ -95,7 +94,7 @@ class Recommendation(Sequence[Row]):
         check_structure(self._model, self._structure)
         return apply_rows(
             self._model,
-            self._rows,
+            self._records,
             seed,
             only,
             overwrite,
@@ -136,27 +135,11 @@ class Recommendation(Sequence[Row]):
             "policy": self.policy,
             "issues": list(self.issues),
             "advice": list(self.advice),
-            "kernels": [row.to_dict() for row in self._rows],
+            "kernels": [row.to_dict() for row in self._records],
         }
 
-    def to_json(self, indent: int | None = 2) -> str:
-        """Returns `to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=indent)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._rows[index]
-
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
     def __rich__(self) -> Any:
-        return render(self._title(), self._rows, self.issues, self.advice)
-
-    def __repr__(self) -> str:
-        return as_text(self.__rich__())
+        return render(self._title(), self._records, self.issues, self.advice)
 
     def _title(self) -> str:
         return f"{self.model_name}: {len(self)} kernels, policy {self.policy!r}"

@@ -187,13 +187,25 @@ def as_table(results, depths):
         for arm in ARMS:
             table.add_column(f"{depth}\n{arm}", justify="right")
     for activation in activations():
-        cells = [
-            as_cell(accuracies(results, activation, depth, arm))
-            for depth in depths
-            for arm in ARMS
-        ]
-        table.add_row(activation, *cells)
+        table.add_row(activation, *cells_of(results, activation, depths))
     return table
+
+
+def as_markdown(results, depths):
+    """The same as Markdown."""
+    headings = [f"{depth} {arm}" for depth in depths for arm in ARMS]
+    rows = [[name, *cells_of(results, name, depths)] for name in activations()]
+    rows = [["activation", *headings], ["---", *["--:"] * len(headings)], *rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def cells_of(results, activation, depths):
+    """Mean test accuracies, by depth and start."""
+    return [
+        as_cell(accuracies(results, activation, depth, arm))
+        for depth in depths
+        for arm in ARMS
+    ]
 
 
 def as_cell(values):
@@ -239,6 +251,7 @@ def parsed(arguments):
     parser.add_argument("--width", type=int, default=128, help="units of a layer")
     parser.add_argument("--rates", nargs="+", type=float, help="other learning rates")
     parser.add_argument("--table", action="store_true", help="only show the results")
+    parser.add_argument("--markdown", action="store_true", help="show them as Markdown")
     parser.add_argument("--quick", action="store_true", help="only show that it works")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -252,8 +265,11 @@ def main(arguments=None):
     # Keras walks through a model from its end, a few calls a layer.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * max(options.depths)))
     results = Results(options.results)
-    if not options.table:
+    if not (options.table or options.markdown):
         train(options, results)
+    if options.markdown:
+        print(as_markdown(results, options.depths))
+        return
     console = Console(width=100)
     if options.rates:
         console.print(as_rates_table(results, options))

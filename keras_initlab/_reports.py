@@ -1,0 +1,54 @@
+"""What all reports share: records in a sequence, as a table and as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+from rich.console import Console
+
+Record = TypeVar("Record")
+
+_LEAST_WIDTH, _USUAL_WIDTH, _MOST_WIDTH = 80, 100, 120
+
+
+def as_text(rendered: Any, width: int | None = None) -> str:
+    """Returns what rich can show as plain text, as wide as the terminal allows."""
+    columns = width or shutil.get_terminal_size((_USUAL_WIDTH, 24)).columns
+    width = min(_MOST_WIDTH, max(_LEAST_WIDTH, columns))
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(rendered)
+    lines = out.getvalue().splitlines()
+    return "\n".join(line.rstrip() for line in lines).strip("\n")
+
+
+class Report(Sequence[Record], Generic[Record]):
+    """A sequence of records that prints as a table and goes out as JSON."""
+
+    _records: tuple[Record, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as plain values."""
+        raise NotImplementedError(f"{type(self).__name__} has no plain values.")
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Returns `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._records[index]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __rich__(self) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no table.")
+
+    def __repr__(self) -> str:
+        return as_text(self)
