@@ -21,8 +21,7 @@ import numpy as np
 
 from keras_initlab._arrays import to_numpy
 from keras_initlab._errors import message
-
-from ._log import append_whole, check_folder
+from keras_initlab._files import append_whole, check_folder
 
 
 class TensorBoardLog:

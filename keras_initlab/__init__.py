@@ -32,6 +32,8 @@ from .audit import Audit as Audit
 from .audit import Finding as Finding
 from .audit import audit as audit
 from .calibration import calibrate as calibrate
+from .compare import Comparison as Comparison
+from .compare import compare as compare
 from .initializers import initializer_for as initializer_for
 from .probing import SignalReport as SignalReport
 from .probing import probe as probe

@@ -62,6 +62,7 @@ def test_public_names_are_documented(value):
         *NEEDS_NO_EXAMPLE,
         "Recommendation",
         "Audit",
+        "Comparison",
         "Finding",
     }
     if not is_error and not is_record:

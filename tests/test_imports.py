@@ -16,6 +16,7 @@ FLOORS = {
     "_reports": 0,
     "_seeds": 1,
     "_choosing": 1,
+    "_files": 1,
     "plots": 1,
     "_fans": 2,
     "_activations": 2,
@@ -32,6 +33,7 @@ FLOORS = {
     "callbacks": 5,
     "_cli": 7,
     "probing": 7,
+    "compare": 7,
     "__init__": 8,
     "__main__": 9,
 }
@@ -47,8 +49,9 @@ HEAVY = {
     },
     "torch": {"_backward_torch.py", "_observe_torch.py"},
     "tensorboard": set(),
+    "distributed": set(),
     "sklearn": set(),
-    "pandas": {"_observing.py"},
+    "pandas": {"_frames.py", "_observing.py"},
     "scipy": set(),
 }
 

@@ -20,6 +20,10 @@ def test_every_block_runs_in_order(tmp_path, monkeypatch, capsys):
     assert "MirroredOrthogonal" in capsys.readouterr().out
     assert namespace["norms"].history["step"].tolist() == [0, 8, 10]
     assert (tmp_path / "norms.csv").exists()
+    compared = namespace["compared"]
+    assert compared.labels == ("he_normal", "recommended")
+    assert compared.failed == ()
+    assert (tmp_path / "runs.jsonl").read_text().count("\n") == 5
     layer = namespace["layer"]
     assert namespace["initlab"].fans(layer)[layer.kernel.path].fan_in == 9
     assert round(namespace["initlab"].gain("gelu"), 3) == 1.534

@@ -6,6 +6,8 @@ perception; color-blind readers can tell both apart.
 """
 
 from ._activation_statistics import activation_statistics as activation_statistics
+from ._comparison import comparison as comparison
+from ._comparison import learning_curves as learning_curves
 from ._dead_units import dead_units as dead_units
 from ._gradient_norms import gradient_norms as gradient_norms
 from ._signal_report import signal_report as signal_report

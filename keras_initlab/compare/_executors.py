@@ -1,0 +1,90 @@
+"""Running tasks here, or in the processes of an executor."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import uuid
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import keras
+
+from .._errors import message
+from ._training import Task, carry_out, check_backend, told
+
+Outcomes = Generator[tuple[Task, dict[str, Any]], None, None]
+
+# A forked process has its parent's, but another process number; one on another machine
+# may have the same number.
+_TOKEN = uuid.uuid4().hex
+
+
+def in_turn(
+    tasks: Sequence[Task], begin: Callable[[Task], Any], on_epoch: Callable[[], Any]
+) -> Outcomes:
+    """Carries tasks out one after the other, and yields what each hands back."""
+    for task in tasks:
+        begin(task)
+        yield task, carry_out(task, on_epoch)
+
+
+def elsewhere(tasks: Sequence[Task], executor: Any) -> Outcomes:
+    """Has an executor carry tasks out, and yields what they hand back as it comes."""
+    futures = {executor.submit(carry_out, task): task for task in tasks}
+    try:
+        for future in concurrent.futures.as_completed(futures):
+            error = future.exception()
+            if error is not None:  # the worker died, or the task cannot be sent to it
+                yield futures[future], {"error": told(error)}
+            else:
+                yield futures[future], future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def check_executor(executor: Any) -> None:
+    """Raises unless an executor runs in other processes, with our Keras backend.
+
+    It is asked for the process that it runs in, so one whose type is not known is
+    judged too.
+    """
+    if not callable(getattr(executor, "submit", None)):
+        raise TypeError(
+            message(
+                "`executor` must be a `concurrent.futures.Executor`.",
+                f"executor={executor!r}",
+                "For a Dask `Client` pass `client.get_executor()`.",
+            )
+        )
+    if isinstance(executor, concurrent.futures.ThreadPoolExecutor):
+        raise ValueError(_not_here(executor))
+    context = getattr(executor, "_mp_context", None)
+    if context is not None and context.get_start_method() == "fork":
+        raise ValueError(
+            message(
+                "The processes of `executor` must be spawned: Keras's backends do not "
+                "survive a fork.",
+                f"{type(executor).__name__} that forks",
+                'Pass `mp_context=multiprocessing.get_context("spawn")` to it.',
+            )
+        )
+    process, backend = executor.submit(_whereabouts).result()
+    if process == _whereabouts()[0]:
+        raise ValueError(_not_here(executor))
+    check_backend(backend, keras.backend.backend())
+
+
+def _whereabouts() -> tuple[tuple[str, int], str]:
+    return (_TOKEN, os.getpid()), keras.backend.backend()
+
+
+def _not_here(executor: Any) -> str:
+    return message(
+        "`executor` must run in other processes: threads share Keras's global seed and "
+        "the state of its backend.",
+        f"{type(executor).__name__} that runs in this one",
+        "Pass a `ProcessPoolExecutor` that spawns, or that of a Dask cluster with "
+        "processes.",
+    )

@@ -1,0 +1,43 @@
+"""A comparison as a pandas DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._errors import message
+from ._run import Run
+
+
+def frame_of(runs: Sequence[Run], curves: bool) -> Any:
+    """Returns a row a run, or a row an epoch of each that finished."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError(
+            message(
+                "A frame needs pandas.",
+                "an environment without it",
+                'Install it with `pip install "keras_initlab[frame]"`, or use `.runs`.',
+            )
+        ) from error
+    if not curves:
+        return pd.DataFrame(
+            {"initializer": r.label, "seed": r.seed, **r.metrics, "error": r.error}
+            for r in runs
+        )
+    parts = [
+        pd.DataFrame(
+            {
+                "initializer": run.label,
+                "seed": run.seed,
+                "epoch": np.arange(len(run.curves["loss"])),
+                **run.curves,
+            }
+        )
+        for run in runs
+        if run.error is None
+    ]
+    return pd.concat(parts, ignore_index=True)
