@@ -442,7 +442,7 @@ def loggers(every, alerts):
     ]
 
 
-USUAL_ONES = {"mlp", "lstm"}  # the others take long to build
+USUAL_ONES = {"mlp"}  # the others take long to build
 
 
 @pytest.mark.parametrize("batch", [32, pytest.param(8, marks=pytest.mark.slow)])

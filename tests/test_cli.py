@@ -377,6 +377,7 @@ def in_a_process(*arguments, **environment):
     )
 
 
+@pytest.mark.slow
 def test_the_module_runs(saved):
     result = in_a_process("recommend", saved, "--json")
     assert result.returncode == 0

@@ -42,6 +42,7 @@ def plain(compared):
     return found
 
 
+@pytest.mark.slow
 def test_a_spawned_process_gives_the_same_table():
     some = {"initializers": ["he_normal"], "seeds": (0,)}
     here = study(**some)

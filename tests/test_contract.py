@@ -120,6 +120,7 @@ CONTRACT = {
             "gain": 1.5,
             "mirror_inputs": False,
             "mirror_outputs": False,
+            "spread": True,
             "seed": 3,
             **AXES,
         }
@@ -1158,6 +1159,7 @@ BAD = {
     "residual": FLAG,
     "scale": POSITIVE,
     "seed": SEED,
+    "spread": FLAG,
     "std": POSITIVE,
     "target_std": POSITIVE,
     "value": FINITE,

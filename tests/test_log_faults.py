@@ -140,6 +140,7 @@ def check_kills(folder, count, seconds):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_training_killed_twice(tmp_path):
     assert max(check_kills(tmp_path, count=2, seconds=1)) > 10
 

@@ -68,6 +68,7 @@ def test_no_history_is_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_without_matplotlib_the_cure_is_named():
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"

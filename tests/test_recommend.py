@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from itertools import pairwise
 
 import keras
@@ -672,6 +673,38 @@ def test_50_layers_are_exactly_linear(activation, rng):
     f_x, f_y, f_sum = (to_numpy(model(values)) for values in (x, y, x + y))
     np.testing.assert_allclose(f_sum, f_x + f_y, atol=1e-4)
     assert f_sum.std() == pytest.approx((x + y).std(), rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
+def test_1000_convolutions_keep_the_signal_both_ways(activation, rng):
+    import tensorflow as tf
+
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(40_000)  # Keras follows a chain of layers by recursion
+    try:
+        model = conv_stack(activation, 1000, size=6)
+        advice = recommend(model)
+        kinds = {(type(r.initializer), r.initializer.spread) for r in advice[1:]}
+        assert kinds == {(MirroredOrthogonal, False)}  # delta kernels
+        advice.apply(seed=0)
+    finally:
+        sys.setrecursionlimit(limit)
+    x = tf.constant(rng.normal(size=(16, 6, 6, 3)).astype("float32"))
+    heard = []
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        for layer in model.layers:
+            x = layer(x)
+            if layer.weights:
+                heard.append(x)
+        weights = rng.normal(size=x.shape).astype("float32")
+        loss = tf.reduce_sum(x * weights)
+    forward = [float(np.std(z)) for z in heard[1:]]
+    backward = [float(np.std(g)) for g in tape.gradient(loss, heard[1:])]
+    assert max(forward) < 1.1 * min(forward)
+    assert max(backward) < 1.1 * min(backward)
 
 
 def test_50_layers_of_he_are_not_linear(rng):
