@@ -98,3 +98,23 @@ def test_rivals_measure_what_the_callbacks_do(overhead):
     counts = [len(units[0]) for units in dead.history["dead_units"].values()]
     assert outputs.history == [counts]
     assert counts[0] == 5
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_confidence_is_how_often_the_std_comes(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(FOLDER)
+    import confidence
+
+    found = confidence.main([])
+    assert set(found) == {0.95, 0.8, 0.6}
+    for stated, ratios in found.items():
+        assert confidence.shares_of(ratios)[1] == pytest.approx(stated, abs=0.06)
+    assert "confidence" in capsys.readouterr().out
+
+
+def test_shares_count_both_directions(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import confidence
+
+    assert confidence.shares_of([1.0, 0.95, 1 / 1.2, 1.9, 0.4]) == [0.4, 0.6, 0.8]

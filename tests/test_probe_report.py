@@ -567,3 +567,18 @@ def test_resnet50_and_its_batch_normalization():
     kinds = {symptom.kind for symptom in report.symptoms}
     assert not any(word in kind for kind in kinds for word in ("signal", "finite"))
     assert report[0].calls == 1
+
+
+def test_units_of_a_shared_activation_at_several_widths_follow_one_another():
+    shared = keras.layers.ReLU()
+    given = x = keras.Input((4,))
+    for units, dead in ((5, [1]), (3, [0, 2])):
+        dense = keras.layers.Dense(units, bias_initializer="ones")
+        x = shared(dense(x))
+        kernel, bias = dense.get_weights()
+        bias[dead] = -100.0
+        dense.set_weights([kernel * 0.01, bias])
+    report = initlab.probe(keras.Model(given, x), np.ones((8, 4), "float32"))
+    (found,) = (layer for layer in report if layer.kind == "ReLU")
+    assert found.units == 8
+    assert found.dead_units == (1, 5, 7)

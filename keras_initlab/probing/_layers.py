@@ -32,7 +32,8 @@ class LayerSignal:
         preactivation: of what its activation received; those of the output if it has
             no activation; None if that is out of sight, as in a recurrent layer.
         output: of what it returned, None if it did not run.
-        dead_units: indices of units that are 0 for every example and position.
+        dead_units: indices of units that are 0 for every example and position. Where
+            calls differ in width, the units of each width follow one another.
         units: how many units it has.
         saturated_share: the share of outputs within 1 % of the range of its activation
             from either limit; None for activations without two limits.
@@ -146,7 +147,7 @@ def _layer_signal(
     before = after if one.activation is None and not is_loop else None
     if one.before and not is_loop:
         before = spread(one.before)
-    fired = np.any(one.fired, axis=0)
+    fired = _joint(one.fired)
     dead = () if after.not_finite else tuple(np.flatnonzero(~fired).tolist())
     near = sum(one.near) / max(1, after.count)
     return LayerSignal(
@@ -166,6 +167,14 @@ def _layer_signal(
         gradient=_gradient(one, scale),
         weights=weights,
     )
+
+
+def _joint(fired: Sequence[np.ndarray]) -> np.ndarray:
+    """Which units fired in any call; those of other widths follow one another."""
+    widths: dict[int, np.ndarray] = {}
+    for row in fired:
+        widths[len(row)] = widths.get(len(row), False) | row
+    return np.concatenate(list(widths.values()))
 
 
 def _preservation(

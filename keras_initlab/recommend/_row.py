@@ -28,10 +28,12 @@ class Row:
             frozen kernel, which stays as it is.
         reason: why, in one sentence.
         reference: the paper and equation it rests on.
-        confidence: in [0, 1]: 0.95 for a construction that is exact for this
-            surrounding, 0.8 where the mean-field variance decides, 0.6 where pooling,
-            products or unknown layers make its input an estimate. The rule table has
-            its own scale.
+        confidence: in [0, 1]: how often the kernel's output comes within a quarter of
+            the std that is meant, counted on 48 models of many kinds
+            (`tests/benchmarks/confidence.py`: 100, 82 and 59 % of 106, 356 and 242
+            kernels). 0.95 for a construction that is exact for this surrounding, 0.8
+            where the mean-field variance decides, 0.6 where pooling, products or
+            unknown layers make its input an estimate. The rule table has its own scale.
         alternatives: names of initializers that come next.
         forward_gain: expected std of the pre-activation relative to the one before
             (to the input's for the first kernel), None where theory has no answer.
