@@ -295,3 +295,52 @@ def test_the_readme_shows_the_results_that_are_on_file(bench, depth):
     assert depth.as_markdown(depths, (50, 100, 1000)) in readme
     for sentence in depth.counts(depths, (50, 100, 1000)):
         assert sentence in readme.replace("\n", " ")
+
+
+# ---- the guide ------------------------------------------------------------------
+
+
+@pytest.fixture
+def guide(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import guide
+
+    return guide
+
+
+def test_the_guide_shows_the_results_that_are_on_file(guide):
+    results = guide.Results(FOLDER / "results" / "guide.jsonl")
+    table = guide.as_markdown(results)
+    assert "–" not in table.replace("−", "")
+    assert guide.BEGIN + table + guide.END in guide.GUIDE.read_text()
+
+
+def test_claims_are_ordered_and_the_level_ones_bold(guide, tmp_path):
+    results = guide.Results(tmp_path / "runs.jsonl")
+    claim = next(iter(guide.CLAIMS))
+    scores = {"he_normal": 0.5, "he_uniform": 0.9, "glorot_normal": 0.88}
+    for label, score in scores.items():
+        for seed in range(3):
+            run = guide.run_of(claim, label, seed)
+            results.add(run, {"accuracy": score + 0.001 * seed})
+    row = guide.as_markdown(results).splitlines()[2]
+    shown = "**he_uniform 0.901**, **glorot_normal 0.881**, he_normal 0.501"
+    assert row == f"| {claim} | {shown}, recommended – |"
+
+
+@pytest.mark.parametrize("schedule", ["", "warm-up", "cosine"])
+def test_schedules_reach_their_rate(guide, schedule):
+    arm = guide.Arm((4,), rate=0.01, schedule=schedule)
+    rate = guide.optimizer_of(arm)._learning_rate
+    if not schedule:
+        assert float(rate) == pytest.approx(0.01)
+        return
+    found = [float(rate(step)) for step in (0, guide.STEPS // 5, guide.STEPS)]
+    expected = {"warm-up": [0, 0.01, 0.01], "cosine": [0.01, None, 0]}[schedule]
+    for one, other in zip(found, expected, strict=True):
+        assert other is None or one == pytest.approx(other, abs=1e-7)
+
+
+def test_quick_measures_one_run(guide, tmp_path, capsys):
+    guide.main(["--quick", "--results", str(tmp_path / "runs.jsonl")])
+    assert 0.5 < float(capsys.readouterr().out) <= 1
