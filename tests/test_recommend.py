@@ -735,7 +735,7 @@ FANS = [
         (8, 8, 64),
         {"depthwise_kernel": 9, "pointwise_kernel": 64},
     ),
-    (layers.SimpleRNN(64), (5, 64), {"kernel": 64}),
+    (layers.SimpleRNN(64, "relu"), (5, 64), {"kernel": 64}),
 ]
 
 
@@ -780,12 +780,12 @@ def test_recurrent_kernels_are_orthogonal_gate_by_gate():
             np.testing.assert_allclose(gate.T @ gate, np.eye(16), atol=1e-5)
 
 
-def test_embeddings_have_unit_variance():
+def test_embeddings_start_small():
     model = keras.Sequential([Input((5,), dtype="int32"), layers.Embedding(200, 50)])
     advice = recommend(model)
     advice.apply(seed=0)
     assert advice[0].role == "embedding"
-    assert to_numpy(model.layers[0].embeddings).std() == pytest.approx(1, abs=0.04)
+    assert to_numpy(model.layers[0].embeddings).std() == pytest.approx(0.03, rel=0.04)
 
 
 # --- The inputs' scale ---------------------------------------------------------------

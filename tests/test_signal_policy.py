@@ -11,6 +11,8 @@ from zoo import built, without_draws
 from keras_initlab import recommend
 from keras_initlab.initializers import Orthogonal
 
+INPUT = "recurrent input"
+
 
 def to_numpy(tensor):
     return ops.convert_to_numpy(ops.cast(tensor, "float32")).astype("float64")
@@ -138,7 +140,7 @@ def simple_states(rng, units, steps):
     h = np.zeros((400, units))
     kernel = np.linalg.qr(rng.normal(size=(units, units)))[0]
     for _ in range(steps):
-        h = np.tanh(rng.normal(size=h.shape) + h @ kernel)
+        h = np.tanh(math.sqrt(2) / steps * rng.normal(size=h.shape) + h @ kernel)
     return math.sqrt(np.mean(h**2))
 
 
@@ -152,10 +154,48 @@ def simple_states(rng, units, steps):
 )
 def test_what_reads_a_state_makes_up_for_its_size(layer, states, rng, monkeypatch):
     without_draws(monkeypatch)
-    inputs = Input((7, 5))
+    inputs = Input((40, 5))
     model = keras.Model(inputs, layers.Dense(4)(layer(32)(inputs)))
     expected = 1 / states(rng, 32, 40)
     assert std_of(recommend(model)[-1]) * math.sqrt(32) == pytest.approx(expected, 0.12)
+
+
+@pytest.mark.parametrize("steps", [20, 100])
+def test_a_cell_without_gates_remembers_its_first_step(steps, rng):
+    """A change of the first input is worth about 1/e of itself at the end."""
+    model = keras.Sequential([Input((steps, 4)), layers.SimpleRNN(64)])
+    recommend(model).apply(seed=0)
+    kernel, recurrent, _ = map(to_numpy, model.layers[0].weights)
+    x = rng.normal(size=(200, steps, 4))
+    h, d = np.zeros((200, 64)), rng.normal(size=(200, 64))
+    first = np.linalg.norm(d)
+    for step in range(steps):
+        h = np.tanh(x[:, step] @ kernel + h @ recurrent)
+        d = (d @ recurrent) * (1 - h**2)
+    assert 0.2 < np.linalg.norm(d) / first < 0.7
+
+
+@pytest.mark.parametrize(
+    ("layer", "std"),
+    [
+        (layers.SimpleRNN(8), math.sqrt(2) / 30),
+        (layers.Bidirectional(layers.SimpleRNN(8)), math.sqrt(2) / 30),
+        (layers.RNN([layers.SimpleRNNCell(8)] * 1), math.sqrt(2) / 30),
+        (layers.SimpleRNN(8, "relu"), 1.0),
+        (layers.LSTM(8), 1.0),
+        (layers.GRU(8), 1.0),
+    ],
+    ids=lambda case: getattr(case, "name", ""),
+)
+def test_inputs_are_small_where_nothing_guards_the_state(layer, std):
+    for row in by_role(recommend(keras.Sequential([Input((30, 9)), layer])), INPUT):
+        assert std_of(row) * 3 == pytest.approx(std, rel=1e-3)
+
+
+def test_sequences_of_open_length_count_as_fifty_steps():
+    model = keras.Sequential([Input((None, 9)), layers.SimpleRNN(8)])
+    (row,) = by_role(recommend(model), INPUT)
+    assert std_of(row) * 3 == pytest.approx(math.sqrt(2) / 50, rel=1e-3)
 
 
 def test_cells_in_a_stack_read_the_cell_below():
@@ -184,8 +224,8 @@ def test_convolutions_inside_cells_keep_the_state():
 @pytest.mark.parametrize(
     ("name", "std"),
     [
-        ("lstm_stack", 1.0),
-        ("transformer_encoder", math.sqrt(1 / 2)),
+        ("lstm_stack", 0.03),
+        ("transformer_encoder", 0.03 * math.sqrt(1 / 2)),
         ("SubclassedGPT", math.sqrt(1 / 8)),
     ],
 )
@@ -198,6 +238,38 @@ def test_a_tied_decoder_undoes_its_encoder():
     rows = recommend(built("TiedAutoencoder"))
     assert all(isinstance(row.initializer, Orthogonal) for row in rows)
     assert all("transposed" in row.reason for row in rows)
+
+
+def frozen_body(rng):
+    """A frozen body with units that agree, and what it gives on data."""
+    x = rng.normal(size=(64, 16)).astype("float32")
+    body = keras.Sequential([Input((16,)), layers.Dense(32, "relu", name="body")])
+    body.trainable = False
+    kernel = np.abs(rng.normal(size=(16, 32))) * 0.1
+    x += 2  # inputs that are not independent: their mean adds up
+    body.layers[0].kernel.assign(ops.cast(kernel, "float32"))
+    return body, x, np.maximum(x @ kernel, 0)
+
+
+def test_data_tell_what_frozen_layers_give(rng):
+    body, x, features = frozen_body(rng)
+    model = keras.Sequential([Input((16,)), body, layers.Dense(4), layers.Dense(3)])
+    before = [to_numpy(v) for v in model.variables]
+    row = recommend(model, data=x)[1]
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(variable), value)
+    # The activation halves a normal value's mean square, which this is not.
+    pre = x @ to_numpy(body.layers[0].kernel)
+    expected = 1 / math.sqrt(32 * np.mean(pre**2) / 2)
+    assert std_of(row) == pytest.approx(expected, rel=0.02)
+    assert np.mean(features**2) > 4
+
+
+def test_without_data_frozen_layers_are_not_taken_for_silent(rng):
+    body, _, _ = frozen_body(rng)
+    body.layers[0].kernel.assign(0.01 * body.layers[0].kernel)
+    model = keras.Sequential([Input((16,)), body, layers.Dense(4), layers.Dense(3)])
+    assert std_of(recommend(model)[1]) == pytest.approx(1 / math.sqrt(32 / 2), 0.02)
 
 
 def test_new_layers_read_what_frozen_ones_give():

@@ -138,6 +138,7 @@ class _Reader:
             is_tied=len(set(uses)) > 1,
             heads=_heads(self.calls[index].operation, role),
             normalizer=normalizer,
+            steps=_steps(self.calls[index].operation, kernel.layer),
         )
 
     def _positions(self) -> dict[int, int]:
@@ -298,6 +299,17 @@ def _heads(operation: Any, role: str) -> int:
     if role in ("key", "value"):
         names.insert(0, "num_key_value_heads")
     return next((getattr(operation, n) for n in names if hasattr(operation, n)), 0)
+
+
+def _steps(operation: Any, cell: Any) -> int | None:
+    """How many steps of its sequences a cell's layer was built for."""
+    layers = operation._flatten_layers() if isinstance(operation, keras.Layer) else ()
+    for layer in layers:
+        if isinstance(layer, keras.layers.RNN) and cell in layer.cell._flatten_layers():
+            shapes = layer._build_shapes_dict or {}
+            sequences = next(iter(shapes.values()), ())
+            return sequences[1] if len(sequences) > 1 else None
+    return None
 
 
 def _activation_passage(activation: Any) -> Passage:

@@ -96,6 +96,8 @@ class KernelRecord:
         is_tied: whether different operations use it, as an encoder and a decoder.
         heads: for a kernel of an attention layer, how many heads it serves; else 0.
         normalizer: the layer or operation that `normalization` names, or None.
+        steps: over how many steps the recurrent layer runs that it is in; None if
+            that is open, or it is in none.
         trainable: whether training changes it.
         kernel: its variable, layer and axes.
     """
@@ -118,6 +120,7 @@ class KernelRecord:
     is_tied: bool = False
     heads: int = 0
     normalizer: Any = field(default=None, repr=False)
+    steps: int | None = None
 
     @property
     def activation_name(self) -> str:

@@ -1,7 +1,9 @@
 """Embeddings: tables whose rows are looked up, and learned tokens and places.
 
-A looked-up row has fan_in 1, so its scale is its output's. Summed ones share the unit
-variance. One that is also the output's kernel has to serve there too, as a matrix that
+A looked-up row has fan_in 1, so its scale is its output's, and what reads it makes up
+for that. It is small: a step moves a row by the rate, however large it is, and most
+rows are looked up in few steps. Summed ones share the variance. One that is also the
+output's kernel has to serve there too, as a matrix that
 reads d units; those it is added to follow it, so that words and places weigh the same.
 """
 
@@ -14,6 +16,11 @@ import keras
 from ..inspection import Effect, Inspection, KernelRecord, Merge
 from ._choice import ESTIMATE, VARIANCE, Choice, tidy
 
+EMBEDDED_STD = 0.03
+_REASON = (
+    f"a row is looked up, not summed (fan_in 1): std {EMBEDDED_STD:g}, so that the few "
+    "steps that move it tell; what reads it makes up for its scale"
+)
 _LECUN = "LeCun et al. 1998, Efficient BackProp, eq. 16"
 _TIED = "Press and Wolf 2017, 1608.05859; LeCun et al. 1998, eq. 16"
 _CLOSING = ("attention output", "residual branch")
@@ -34,10 +41,11 @@ class Embeddings:
             return _choice(1 / math.sqrt(units), _tied_reason(kernel, units), _TIED)
         if group:
             count = 1 + len(group)
-            reason = f"1 of {count} signals that are added: variance 1/{count} each"
-            return _choice(1 / math.sqrt(count), reason, _LECUN)
-        reason = "a row is looked up, not summed (fan_in 1): unit variance"
-        return _choice(1.0, reason, _LECUN)
+            reason = (
+                f"{_REASON}; 1 of {count} that are added: 1/{count} of its variance"
+            )
+            return _choice(EMBEDDED_STD / math.sqrt(count), reason, _LECUN)
+        return _choice(EMBEDDED_STD, _REASON, _LECUN)
 
     def _summed_with(self, kernel: KernelRecord) -> list[KernelRecord]:
         """The kernels whose outputs are added to an embedding's right away."""
@@ -83,7 +91,7 @@ def _choice(std: float, reason: str, reference: str) -> Choice:
         initializer=keras.initializers.RandomNormal(stddev=tidy(std)),
         reason=reason,
         reference=reference,
-        confidence=VARIANCE if std == 1.0 else ESTIMATE,
+        confidence=VARIANCE if std == EMBEDDED_STD else ESTIMATE,
         alternatives=("random_uniform",),
         forward_gain=std,
     )

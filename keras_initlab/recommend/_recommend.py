@@ -11,6 +11,7 @@ import keras
 from .._errors import check_choice, check_positive, message
 from ..inspection import Inspection, inspect
 from ._calibrated import batch_of, measured_choices
+from ._frozen import frozen_sizes
 from ._inputs import InputScale, first_batch, input_scale
 from ._outputs import log_priors, logits_of
 from ._recommendation import Recommendation
@@ -114,10 +115,11 @@ def recommend(
         choices, record = rules_choices(inspection)
         issues, advice = record.issues, record.advice
     else:
-        scale = InputScale(input_std)
+        scale, sizes = InputScale(input_std), {}
         if data is not None:
             scale = input_scale(model, inspection, inputs)
-        choices = signal_choices(inspection, scale, logits)
+            sizes = _frozen_sizes(model, inspection, inputs)
+        choices = signal_choices(inspection, scale, logits, sizes)
         issues = _issues(inspection)
         advice = _advice(issues, inspection)
     choices = with_priors(choices, offsets)
@@ -126,6 +128,12 @@ def recommend(
         batch = batch_of(model, inputs)
         choices = measured_choices(model, inspection, choices)
     return Recommendation(model, inspection, choices, policy, issues, advice, batch)
+
+
+def _frozen_sizes(model: Any, inspection: Inspection, inputs: Any) -> dict[int, float]:
+    if all(record.trainable for record in inspection.kernels):
+        return {}
+    return frozen_sizes(model, inspection, batch_of(model, inputs))
 
 
 def _advice(issues: Sequence[str], inspection: Inspection) -> list[str]:

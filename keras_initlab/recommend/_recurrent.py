@@ -10,11 +10,14 @@ from typing import Any
 from .._activations import moments_at
 from ..initializers import Orthogonal
 from ..inspection import KernelRecord
+from ._arrivals import statistics_or_none
 from ._choice import VARIANCE, Choice
+from ._stretches import Carrier, by_symmetry
 
 _SAXE = "Saxe et al. 2014, 1312.6120, sec. 4"
 _FORGET = "Jozefowicz et al. 2015, sec. 5.1"
 _SETTLED = 50  # steps of the fixed point; it contracts by a half in each
+_USUAL_STEPS = 50  # of sequences whose length is open
 
 
 def recurrent_choice(kernel: KernelRecord) -> Choice:
@@ -34,20 +37,41 @@ def recurrent_choice(kernel: KernelRecord) -> Choice:
     )
 
 
-def state_moment(kernel: KernelRecord) -> float:
-    """Returns E[h²] of a recurrent layer's state when its input gives unit gates.
+def input_std(kernel: KernelRecord) -> float:
+    """Returns the std of what a cell's input contributes to each of its gates.
 
-    The fixed point of the cell's own recursion with independent, Gaussian gates: the
-    input contributes variance 1 to each, the state its own mean square.
+    A gate decides what is kept, and can do so at unit scale. A cell without gates keeps
+    what its activation leaves: with an orthogonal recurrent kernel, an input of std s
+    and tanh, E[h²] settles at s/√2, where E[tanh′²] is 1 − √2·s. Over T steps a
+    signal's size then falls by exp(−sT/√2): by e, if s = √2/T.
+
+    Args:
+        kernel: the cell's kernel or recurrent kernel.
+    """
+    cell = kernel.layer
+    if hasattr(cell, "recurrent_activation") or kernel.axes.window:
+        return 1.0
+    statistics = statistics_or_none(cell.activation)
+    if statistics is None or by_symmetry(statistics) is not Carrier.LINEAR_POINT:
+        return 1.0
+    return min(1.0, math.sqrt(2) / (kernel.steps or _USUAL_STEPS))
+
+
+def state_moment(kernel: KernelRecord) -> float:
+    """Returns E[h²] of a recurrent layer's state when its input is at its std.
+
+    What the cell's own recursion settles at with independent, Gaussian gates: the
+    input contributes its variance to each, the state its own mean square.
 
     Args:
         kernel: the cell's recurrent kernel.
     """
-    step = _step(kernel.layer)
+    step, variance = _step(kernel.layer), input_std(kernel) ** 2
+    steps = _SETTLED if variance == 1 else kernel.steps or _USUAL_STEPS
     moment = 0.0
-    for _ in range(_SETTLED):
-        moment = min(1.0, step(math.sqrt(1 + moment)))
-    return max(moment, 1e-3)
+    for _ in range(steps):
+        moment = min(1.0, step(math.sqrt(variance + moment)))
+    return max(moment, min(1e-3, variance))
 
 
 def _step(cell: Any) -> Callable[[float], float]:

@@ -22,7 +22,7 @@ from ._embeddings import Embeddings
 from ._inputs import InputScale
 from ._normalized import NORMALIZED_STD, is_scale_free, moving
 from ._outputs import LOGIT_REFERENCE, OUTPUT_STD, PRIOR_REFERENCE
-from ._recurrent import recurrent_choice, state_moment
+from ._recurrent import input_std, recurrent_choice, state_moment
 from ._residuals import Residuals
 from ._stretches import Carrier, carriers, stretch_lengths
 from ._variance import (
@@ -48,7 +48,10 @@ _SAXE = "Saxe et al. 2014, 1312.6120, sec. 3"
 
 
 def signal_choices(
-    inspection: Inspection, scale: InputScale, logits: Mapping[int, str] | None = None
+    inspection: Inspection,
+    scale: InputScale,
+    logits: Mapping[int, str] | None = None,
+    frozen: Mapping[int, float] | None = None,
 ) -> list[Choice]:
     """Returns the signal policy's choice for every kernel, in order of position.
 
@@ -56,8 +59,10 @@ def signal_choices(
         inspection: the model's kernels.
         scale: root mean square of the model's inputs.
         logits: what output kernels give whose meaning is known, by position.
+        frozen: root mean square of what a frozen kernel gives, where it was measured,
+            by position.
     """
-    policy = _Policy(inspection, scale, logits or {})
+    policy = _Policy(inspection, scale, logits or {}, frozen or {})
     # A choice notes its kernel's std, so it comes first.
     return [
         replace(policy.choice(kernel), std=policy.stds.get(kernel.position, 1.0))
@@ -84,10 +89,15 @@ def with_priors(
 
 class _Policy:
     def __init__(
-        self, inspection: Inspection, scale: InputScale, logits: Mapping[int, str]
+        self,
+        inspection: Inspection,
+        scale: InputScale,
+        logits: Mapping[int, str],
+        frozen: Mapping[int, float],
     ):
         self.inspection = inspection
         self.logits = logits
+        self.frozen = frozen
         self.carriers = carriers(inspection)
         self.lengths = stretch_lengths(inspection, self.carriers)
         # The std of outputs where it is not 1; each kernel's is noted when decided.
@@ -130,6 +140,8 @@ class _Policy:
     def _kept_std(self, kernel: KernelRecord) -> float:
         if kernel.role == "recurrent":
             return math.sqrt(state_moment(kernel))
+        if kernel.position in self.frozen:
+            return self.frozen[kernel.position]
         return frozen_std(kernel, self.arrivals.at(kernel))
 
     def _carrying_source(self, kernel: KernelRecord) -> KernelRecord | None:
@@ -221,6 +233,8 @@ class _Policy:
     def _target_std(self, kernel: KernelRecord) -> float:
         if kernel.position in self.logits:
             return OUTPUT_STD
+        if kernel.role == "recurrent input":
+            return input_std(kernel)
         return NORMALIZED_STD if is_scale_free(kernel, self.inspection) else 1.0
 
     def _beside_frozen(self, kernel: KernelRecord) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def _carrier(kernel: KernelRecord, inspection: Inspection) -> Carrier:
         statistics = activation_statistics(kernel.activation)
     except ValueError:
         return Carrier.RANDOM
-    carrier = _by_symmetry(statistics)
+    carrier = by_symmetry(statistics)
     if carrier is Carrier.MIRRORED and kernel.shape[-1] < 2:
         return Carrier.RANDOM
     if carrier is Carrier.CENTERED and not all(
@@ -101,7 +101,8 @@ def _carrier(kernel: KernelRecord, inspection: Inspection) -> Carrier:
     return carrier
 
 
-def _by_symmetry(statistics: ActivationStatistics) -> Carrier:
+def by_symmetry(statistics: ActivationStatistics) -> Carrier:
+    """How units of an activation can carry a signal, by its symmetry alone."""
     if statistics.center_error < 1e-3:  # odd about its center
         if abs(statistics.slope_at_zero) < 0.1:
             return Carrier.RANDOM

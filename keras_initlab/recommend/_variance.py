@@ -71,8 +71,8 @@ def random_reference(kernel: KernelRecord, arrival: Arrival) -> str:
 def frozen_std(kernel: KernelRecord, arrival: Arrival) -> float:
     """Returns the std that a kernel which stays as it is gives, from its values.
 
-    As if its inputs were independent of one another; where it was trained on them
-    they are not.
+    As if its inputs were independent of one another. Where it was trained on them they
+    are not, and it gives more: at least 1 is assumed.
     """
     values = to_numpy(kernel.variable)
     if not np.issubdtype(values.dtype, np.floating):
@@ -80,7 +80,7 @@ def frozen_std(kernel: KernelRecord, arrival: Arrival) -> float:
     square = float(np.mean(np.square(values, dtype="float64")))
     moment = 1.0 if kernel.role == "embedding" else arrival.moment
     std = math.sqrt(square * max(1.0, kernel.fans.fan_in) * moment)
-    return std if math.isfinite(std) and std > 1e-6 else 1.0
+    return max(1.0, std) if math.isfinite(std) else 1.0
 
 
 def _after(kernel: KernelRecord) -> str:
