@@ -1,4 +1,6 @@
+import json
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -110,6 +112,19 @@ def test_learning_curves_name_the_final_accuracy():
     for line, label in zip(dashed, LABELS, strict=False):
         mean = expected(label, "accuracy").mean(axis=0)
         np.testing.assert_allclose(line.get_ydata(), mean)
+
+
+def test_a_comparison_is_a_sequence_of_its_runs():
+    compared = comparison(fail={("zeros", 1)})
+    assert isinstance(compared, Sequence)
+    assert len(compared) == len(LABELS) * 3
+    assert list(compared) == list(compared.runs)
+    assert compared[1] is compared.runs[1]
+    assert [run.seed for run in compared if run.error] == [1]
+    lines = repr(compared).splitlines()
+    assert lines[0].startswith("3 initializers, 3 seeds, 4 epochs")
+    assert max(map(len, lines)) <= 80
+    assert json.loads(compared.to_json())["best"] == compared.best
 
 
 def test_one_seed_has_no_band():

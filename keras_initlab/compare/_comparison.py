@@ -13,7 +13,7 @@ from rich.text import Text
 
 from .. import plots
 from .._errors import check_choice
-from .._reports import as_text
+from .._reports import Report, as_text
 from ._frames import frame_of
 from ._ranking import Score, metrics_of, ranked
 from ._run import Run
@@ -23,8 +23,8 @@ from ._words import fastest, verdict
 _WIDTH = 80
 
 
-class Comparison:
-    """How one network trained from several initializers.
+class Comparison(Report[Run]):
+    """How one network trained from several initializers: a sequence of runs.
 
     Printing it shows a table, the best first, and says whether the best is really ahead
     of the next. All figures are means over seeds with standard errors:
@@ -58,7 +58,7 @@ class Comparison:
     ):
         self.labels = tuple(labels)
         self.seeds = tuple(seeds)
-        self.runs = tuple(runs)
+        self.runs = self._records = tuple(runs)
         self.epochs = epochs
         self.batch_size = batch_size
 
@@ -171,7 +171,7 @@ class Comparison:
         return Group(*parts)
 
     def __repr__(self) -> str:
-        return as_text(self.__rich__(), _WIDTH)
+        return as_text(self, _WIDTH)
 
 
 def _finite(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from .._errors import message
 from ._histories import shortened
 from ._style import (
     color,
+    dashes,
     log_scale,
     new_figure,
     style,
@@ -109,11 +110,9 @@ def learning_curves(compared: Any, title: str = "") -> Any:
         figure = new_figure(7.5, 4.4, title)
         axes = figure.subplots()
         _draw_curves(axes, compared, f"test_{name}", finals)
-        for index, label in _finished(compared):
-            mean = _mean(_curves(compared, label, name))
-            axes.plot(
-                _epochs(mean), mean, "--", color=color(index), linewidth=1, alpha=0.7
-            )
+        for index, _, curves in _finished_curves(compared, name):
+            look = {"color": color(index), "linewidth": 1, "alpha": 0.7}
+            axes.plot(_epochs(curves), _mean(curves), "--", **look)
         axes.plot([], [], "--", color="black", linewidth=1, label="in training")
         _legend(axes, finals)
     return figure
@@ -123,16 +122,14 @@ def _draw_curves(
     axes: Any, compared: Any, name: str, finals: dict[str, Any] | None = None
 ) -> None:
     """Draws the mean curve of every initializer, with a band over its seeds."""
-    for index, label in _finished(compared):
-        curves = _curves(compared, label, name)
-        mean = _mean(curves)
+    for index, label, curves in _finished_curves(compared, name):
         text = label if finals is None else f"{label}: {_final(finals[label], name)}"
-        axes.plot(_epochs(mean), mean, _dashes(index), color=color(index), label=text)
+        look = {"color": color(index), "linestyle": dashes(index), "label": text}
+        axes.plot(_epochs(curves), _mean(curves), **look)
         if len(curves) > 1:
-            low, high = _masked(curves).min(axis=0), _masked(curves).max(axis=0)
-            axes.fill_between(
-                _epochs(mean), low, high, color=color(index), alpha=0.18, linewidth=0
-            )
+            ends = _masked(curves).min(axis=0), _masked(curves).max(axis=0)
+            band = {"color": color(index), "alpha": 0.18, "linewidth": 0}
+            axes.fill_between(_epochs(curves), *ends, **band)
     if name.endswith("accuracy"):
         axes.set_ylim(0, 102)
     else:
@@ -212,10 +209,11 @@ def _finished(compared: Any) -> list[tuple[int, str]]:
     return [(i, label) for i, label in enumerate(compared.labels) if label in has]
 
 
-def _curves(compared: Any, label: str, name: str) -> np.ndarray:
-    """The curves of all seeds, `(seeds, epochs)`."""
-    runs = [run for run in compared.runs if run.label == label and run.error is None]
-    return np.array([run.curves[name] for run in runs])
+def _finished_curves(compared: Any, name: str) -> Iterator[tuple[int, str, np.ndarray]]:
+    """The same with the curves of all seeds, `(seeds, epochs)`."""
+    for index, label in _finished(compared):
+        runs = [run for run in compared.runs if run.label == label]
+        yield index, label, np.array([r.curves[name] for r in runs if r.error is None])
 
 
 def _masked(curves: np.ndarray) -> Any:
@@ -227,13 +225,8 @@ def _mean(curves: np.ndarray) -> Any:
     return _masked(curves.mean(axis=0))
 
 
-def _epochs(curve: Sequence[float]) -> np.ndarray:
-    return np.arange(len(curve))
-
-
-def _dashes(index: int) -> str:
-    """Beyond the seven colors, another kind of line."""
-    return ("-", "-.", ":")[(index // 7) % 3]
+def _epochs(curves: np.ndarray) -> np.ndarray:
+    return np.arange(curves.shape[1])
 
 
 def _final(score: Any, name: str) -> str:

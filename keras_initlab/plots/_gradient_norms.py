@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._errors import check_choice
 from ._histories import Timeline, history_of, labels_of, rows_of, shortened, timeline
 from ._layers import heat_map, height_of, label_rows
 from ._style import (
@@ -64,7 +65,7 @@ def gradient_norms(logger: Any, title: str = "") -> Any:
             len(heights), 1, sharex=True, squeeze=False, height_ratios=heights
         )[:, 0]
         if layers:
-            _draw_layers(panels[0], layers, line)
+            _draw_rows(panels[0], layers, line, "layer")
         _draw_norms(panels[1 if layers else 0], history, line)
         if "update_ratio" in history:
             _draw_ratios(panels[-1], history, line)
@@ -78,11 +79,56 @@ def gradient_norms(logger: Any, title: str = "") -> Any:
     return figure
 
 
-def _draw_layers(axes: Any, layers: Mapping[str, Any], line: Timeline) -> None:
-    mesh = heat_map(axes, layers, line)
-    label_rows(axes, layers)
+def gradient_heat_map(logger: Any, by: str = "layer", title: str = "") -> Any:
+    """Draws the gradient norm of every layer, or variable, at every observed step.
+
+    The uppermost panel of `gradient_norms` alone: a heat map, layers from top to
+    bottom, log color; zeros are grey, and what is not finite vermilion. A vertical line
+    marks the first number that was not finite.
+
+    Args:
+        logger: a `GradientNormLogger`, or anything with such a `.history`.
+        by: a row for each `"layer"` or for each `"variable"`.
+        title: title of the figure.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        ValueError: if the history is empty, or another callback's, or `by` is none of
+            these.
+        ImportError: if matplotlib is not installed.
+
+    Example:
+        >>> norms = {"dense": np.array([0.1, 2.0]), "dense_1": np.array([1.0, 3.0])}
+        >>> history = {"step": [0, 10], "layers": norms, "global_norm": [1.0, 3.6]}
+        >>> (axes,) = gradient_heat_map(history).axes
+        >>> [label.get_text() for label in axes.get_yticklabels()]
+        ['dense', 'dense_1']
+    """
+    key = f"{check_choice('by', by, ('layer', 'variable'))}s"
+    filled = ("step", key)
+    history = history_of(logger, "GradientNormLogger", filled, ("global_norm",))
+    line = timeline(history["step"], "step", "observation")
+    rows = history[key]
+    with style():
+        figure = new_figure(8.5, height_of(len(rows)) + _REST, title)
+        axes = figure.subplots()
+        _draw_rows(axes, rows, line, by)
+        first = _first_nonfinite(logger, {**history, "layers": rows})
+        if first is not None:
+            _draw_first([axes], first, {"layers": rows}, line)
+        legend_above(axes)
+        axes.set(xlabel=line.name, xlim=line.edges[[0, -1]])
+    return figure
+
+
+def _draw_rows(axes: Any, rows: Mapping[str, Any], line: Timeline, by: str) -> None:
+    mesh = heat_map(axes, rows, line)
+    label_rows(axes, rows)
+    axes.set_ylabel(by + axes.get_ylabel().removeprefix("layer"))
     color_bar(axes, mesh, "gradient norm")
-    axes.set_title("Gradient norm by layer", loc="left")
+    axes.set_title(f"Gradient norm by {by}", loc="left")
 
 
 def _draw_norms(axes: Any, history: Mapping[str, Any], line: Timeline) -> None:

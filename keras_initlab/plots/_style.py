@@ -48,10 +48,9 @@ def style() -> Any:
 
 def new_figure(width: float, height: float, title: str = "") -> Any:
     """An empty figure of so many inches."""
-    # A Figure of its own, not pyplot's: nothing global, no window, safe in threads.
-    from matplotlib.figure import Figure
+    from ._figure import NotebookFigure  # loads matplotlib
 
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure = NotebookFigure(figsize=(width, height), dpi=150, layout="constrained")
     if title:
         figure.suptitle(title, fontsize=13, fontweight="bold")
     return figure
@@ -60,6 +59,11 @@ def new_figure(width: float, height: float, title: str = "") -> Any:
 def color(index: int) -> str:
     """The color of a line."""
     return COLORS[index % len(COLORS)]
+
+
+def dashes(index: int) -> str:
+    """The kind of a line: beyond the seven colors, another one."""
+    return ("-", "-.", ":")[(index // len(COLORS)) % 3]
 
 
 def marker(index: int) -> str:
@@ -124,14 +128,15 @@ def plain_ticks(axis: Any) -> None:
         axis.set_major_formatter("{x:g}")
 
 
-def color_bar(axes: Any, mesh: Any, label: str = "") -> None:
-    """Explains the colors of a panel to its right."""
+def color_bar(axes: Any, mesh: Any, label: str = "") -> Any:
+    """Explains the colors of a panel to its right; returns matplotlib's color bar."""
     # Inside the panel's own axes: else all bars of a figure lie right of all legends.
     beside = axes.inset_axes((1.015, 0.0, 0.025, 1.0))
     beside.grid(False)
     bar = axes.figure.colorbar(mesh, cax=beside, label=label)
     if mesh.norm.vmin > 0:  # a log scale
         plain_ticks(bar.ax.yaxis)
+    return bar
 
 
 def whole_numbers(axis: Any) -> None:

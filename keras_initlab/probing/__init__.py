@@ -2,8 +2,7 @@
 
 `_observer` watches one pass that `_run` makes, `_backward_*` differentiate and hand
 over each gradient where it arrives, `_figures` reduce a tensor to a few numbers,
-`_weights` and `_theory` compare kernels with their initializers, `_symptoms` says what
-it all means.
+`_weights` compares kernels with their initializers, `_symptoms` says what it all means.
 """
 
 from ._figures import GradientSpread as GradientSpread

@@ -11,8 +11,8 @@ import numpy as np
 
 from .._arrays import to_numpy
 from .._fans import Kernel
+from .._theory import initializer_of, theoretical_std
 from ..audit._matrices import Weights
-from ._theory import initializer_of, theoretical_std
 
 # Twins get equal gradients up to the order of the sums.
 _ALIKE = 1e-5

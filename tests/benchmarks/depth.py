@@ -14,6 +14,7 @@ ReLU, LeCun for SELU, Glorot for what has two tails) and ours,
     KERAS_BACKEND=jax python tests/benchmarks/depth.py --depths 50 100
     KERAS_BACKEND=jax python tests/benchmarks/depth.py --depths 1000
     python tests/benchmarks/depth.py --table
+    python tests/benchmarks/depth.py --figure examples/depth_by_activation.png
 
 With `--rates` it shows instead how large a learning rate still trains, by depth:
 
@@ -43,10 +44,14 @@ from rich.table import Table
 from sklearn.datasets import load_digits
 
 import keras_initlab as initlab
+from keras_initlab import plots
 
 BATCH = 100
+KEYS = ("activation", "depth", "arm", "seed")
+TITLE = "How deep plain networks still train, by where they start from"
 QUICK = 2  # hidden layers
 ARMS = ("default", "textbook", "ours")
+HEADINGS = ("Keras's default", "textbook", "recommended")
 DEEPEST = ("relu", "gelu", "silu", "tanh")
 NOT_POINTWISE = ("glu", "log_softmax", "softmax", "sparsemax")
 OTHERS = {
@@ -212,6 +217,18 @@ def as_cell(values):
     return f"{np.mean(values):.3f}" if values else ""
 
 
+def as_figure(results, depths):
+    """The same as a picture."""
+    shown = [
+        line
+        for line in results.lines
+        if line["depth"] in depths
+        and run_of(*(line[key] for key in KEYS)).items() <= line.items()
+    ]
+    arms = dict(zip(ARMS, HEADINGS, strict=True))
+    return plots.depth_by_activation(shown, arms, TITLE)
+
+
 def as_rates_table(results, options):
     """Mean test accuracies of ours, a column a learning rate."""
     table = Table(title=f"From our start, layers of {options.width}, by learning rate")
@@ -252,6 +269,7 @@ def parsed(arguments):
     parser.add_argument("--rates", nargs="+", type=float, help="other learning rates")
     parser.add_argument("--table", action="store_true", help="only show the results")
     parser.add_argument("--markdown", action="store_true", help="show them as Markdown")
+    parser.add_argument("--figure", type=Path, help="only draw them to this file")
     parser.add_argument("--quick", action="store_true", help="only show that it works")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -265,8 +283,11 @@ def main(arguments=None):
     # Keras walks through a model from its end, a few calls a layer.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * max(options.depths)))
     results = Results(options.results)
-    if not (options.table or options.markdown):
+    if not (options.table or options.markdown or options.figure):
         train(options, results)
+    if options.figure:
+        as_figure(results, options.depths).savefig(options.figure)
+        return
     if options.markdown:
         print(as_markdown(results, options.depths))
         return

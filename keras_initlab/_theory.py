@@ -1,16 +1,16 @@
-"""What standard deviation a kernel's own initializer gives its entries."""
+"""What standard deviation an initializer gives the entries of a kernel."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from keras import initializers
 
-from .._fans import Fans, Kernel, Placement, keras_fans, placed
-from ..initializers import (
+from ._fans import Fans, Kernel, Placement, keras_fans, placed, read_axes
+from .initializers import (
     AdaptiveHe,
     LayerSequential,
     MatchPretrained,
@@ -19,7 +19,7 @@ from ..initializers import (
     ScaledNoise,
     WidthAware,
 )
-from ..initializers._base import LayoutInitializer
+from .initializers._base import LayoutInitializer
 
 # Of a standard normal cut at two standard deviations.
 _CUT = 0.87962566103423978
@@ -46,11 +46,28 @@ def theoretical_std(kernel: Kernel) -> float | None:
         the scales. An orthonormal r × c matrix has r·c entries of which the squares
         add up to min(r, c), so their mean square is 1/max(r, c).
     """
-    initializer = initializer_of(kernel)
+    return _std(initializer_of(kernel), kernel)
+
+
+def theoretical_std_on(initializer: Any, shape: Sequence[int]) -> float | None:
+    """The same for an initializer that draws this shape, and no layer's kernel."""
+    given = _axes_given(initializer)
+    axes = read_axes(len(shape), *(given or ()))
+    return _std(initializer, Kernel(None, None, "kernel", axes, tuple(shape)))
+
+
+def _std(initializer: Any, kernel: Kernel) -> float | None:
     rule = next(
         (_RULES[kind] for kind in type(initializer).__mro__ if kind in _RULES), None
     )
     return None if rule is None else rule(initializer, kernel)
+
+
+def _axes_given(initializer: Any) -> tuple[Sequence[int], Sequence[int]] | None:
+    """The axes that an initializer was told; Keras needs both of them."""
+    inputs = getattr(initializer, "input_axes", None)
+    outputs = getattr(initializer, "output_axes", None)
+    return None if inputs is None or outputs is None else (inputs, outputs)
 
 
 def _none(initializer: Any, kernel: Kernel) -> None:
@@ -88,23 +105,25 @@ def _orthogonal_blocks(initializer: Any, kernel: Kernel) -> float | None:
 
 
 def _variance_scaling(initializer: Any, kernel: Kernel) -> float:
-    fans = _fans_of_keras(kernel)
+    fans = _fans_of_keras(initializer, kernel)
     size = {"fan_in": fans.fan_in, "fan_out": fans.fan_out}.get(
         initializer.mode, (fans.fan_in + fans.fan_out) / 2
     )
     return math.sqrt(initializer.scale / max(1.0, size))
 
 
-def _fans_of_keras(kernel: Kernel) -> Fans:
+def _fans_of_keras(initializer: Any, kernel: Kernel) -> Fans:
+    given = _axes_given(initializer)
+    # Before Keras 3.15 an `EinsumDense` did not hand over its axes.
     is_told = isinstance(kernel.layer, keras.layers.EinsumDense) and hasattr(
         initializers.VarianceScaling(), "input_axes"
     )
-    if not is_told:  # before Keras 3.15 an `EinsumDense` did not hand over its axes
-        return keras_fans(kernel.shape)
-    inputs = kernel.axes.inputs
-    sizes = enumerate(kernel.shape)
-    fan_in = math.prod(size for axis, size in sizes if axis in inputs)
-    return Fans(fan_in, math.prod(kernel.shape) / fan_in)
+    if is_told:
+        fan_in = math.prod(kernel.shape[axis] for axis in kernel.axes.inputs)
+        return Fans(fan_in, math.prod(kernel.shape) / fan_in)
+    if given is not None:
+        return Fans(*(math.prod(kernel.shape[a] for a in axes) for axes in given))
+    return keras_fans(kernel.shape)
 
 
 def _flat_orthogonal(initializer: Any, kernel: Kernel) -> float:
