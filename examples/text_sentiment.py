@@ -4,13 +4,13 @@ What it shows: both read 20 words out of 10,000. Each is trained from Keras's
 default, from He's initializer for all kernels, from `calibrate` on a batch and from
 `recommend`, by `keras_initlab.compare`: under one seed all starts see the same batches.
 
-How long it takes: about four minutes on one core for 10,000 texts.
+How long it takes: about five minutes on one core for 10,000 texts.
 
-What you should see: on 10,662 sentences about films (Pang and Lee 2005) the default
-and He's initializer reach 0.71 test accuracy with the RNN and 0.73 with the
-transformer, the recommended start 0.63 and 0.68, `calibrate` 0.58 and 0.64. What holds
-the last two back is the std of their embeddings, 1 or near it instead of Keras's 0.03:
-few steps of Adam move a rare word little beside that.
+What you should see: on 10,662 sentences about films (Pang and Lee 2005) the default,
+He's initializer and the recommended start reach 0.71 test accuracy with the RNN, and
+0.73, 0.73 and 0.74 with the transformer; `calibrate` 0.58 and 0.64. What holds it back
+is the std of its embeddings, 1 instead of 0.03: few steps of Adam move a rare word
+little beside that.
 
 Run it with `python examples/text_sentiment.py --imdb`, which downloads film reviews
 through Keras once, or with `--data FOLDER` for your own texts: `positive.txt` and

@@ -61,7 +61,7 @@ def test_bars_are_the_shares_of_the_draws():
     assert titles(figure)[0][0] == "he"
     assert titles(figure)[0][1].endswith(f"std {values.std():.3g}")
     assert figure.get_suptitle() == "a title"
-    assert figure.get_supxlabel() == "weight"
+    assert figure.legends[0].get_title().get_text() == "weight"
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["mean", "mean ± std", "by the initializer's formula"]
 
@@ -147,10 +147,13 @@ def test_panels_share_an_axis_unless_one_would_be_a_spike():
     near = {str(std): rng.normal(0, std, size=(50, 50)) for std in (1.0, 3.0)}
     figure = plots.weight_histograms(near)
     assert len({axes.get_xlim() for axes in figure.axes}) == 1
-    assert figure.get_supxlabel() == "weight"
+    assert figure.legends[0].get_title().get_text() == "weight"
     figure = plots.weight_histograms({**near, "0.01": near["1.0"] / 100})
     assert len({axes.get_xlim() for axes in figure.axes}) == 3
-    assert figure.get_supxlabel() == "weight · each on an axis of its own"
+    assert (
+        figure.legends[0].get_title().get_text()
+        == "weight · each on an axis of its own"
+    )
     for axes in figure.axes:
         low, high = at(axes, VERMILION, "--")
         assert (high - low) * 2 < np.diff(axes.get_xlim()) < (high - low) * 7
@@ -205,4 +208,4 @@ def test_of_many_kernels_some_are_shown_and_it_says_so():
     assert len(figure.axes) == 12
     assert titles(figure)[0][0] == "k0"
     assert titles(figure)[-1][0] == "k49"
-    assert figure.get_supxlabel() == "weight · 12 of 50 kernels"
+    assert figure.legends[0].get_title().get_text() == "weight · 12 of 50 kernels"

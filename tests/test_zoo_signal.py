@@ -23,6 +23,8 @@ EXCEPTIONS = {
     "cross-attention only",
     "vision_transformer": "the head reads the class token; the patches are heard "
     "through attention alone",
+    "stacked_cells": "a cell without gates reads little at each step, to remember more "
+    "of them; the gated ones beside it read all",
     "transformer_encoder": "embeddings start small, and its first block reads them "
     "before its first normalization",
 }

@@ -69,8 +69,7 @@ def weight_histograms(
         figure.supylabel("share of the weights [%]", fontsize=9)
         scales = "" if len(set(spans)) == 1 else "each on an axis of its own"
         note = " · ".join(filter(None, ["weight", scales, remark]))
-        figure.supxlabel(note, fontsize=9)
-        _explain(figure)
+        _explain(figure, note)
     return figure
 
 
@@ -130,8 +129,8 @@ def _draw_lines(axes: Any, mean: float, std: float, theory: float | None) -> Non
             )
 
 
-def _explain(figure: Any) -> None:
-    """One legend for all panels."""
+def _explain(figure: Any, note: str) -> None:
+    """One legend for all panels, below what their axes are."""
     axes = figure.axes[0]
     handles = [
         axes.plot([], [], color=color, linestyle=dashes, label=label)[0]
@@ -141,7 +140,14 @@ def _explain(figure: Any) -> None:
             ("by the initializer's formula", "black", ":"),
         )
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(
+        handles=handles,
+        title=note,
+        title_fontsize=9,
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+    )
 
 
 def _short(mean: float, std: float) -> str:
