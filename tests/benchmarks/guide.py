@@ -282,6 +282,14 @@ def shown(claim, label, results):
     return f"{np.mean(values):.3f}" if values else "–"
 
 
+def is_level(values, best):
+    """Whether an arm is as good as the best, as far as can be told."""
+    if not values:
+        return False
+    margin = 2 * np.hypot(error_of(best), error_of(values))
+    return np.mean(best) - np.mean(values) <= max(0.01, margin)
+
+
 def as_markdown(results):
     """A row a claim: its arms, the best first, bold what is level with the best."""
     rows = ["| What is said | Test accuracy, the best first |", "| --- | --- |"]
@@ -291,10 +299,8 @@ def as_markdown(results):
         best = found[order[0]]
         cells = []
         for label in order:
-            gap = np.mean(best) - np.mean(found[label])
-            margin = 2 * np.hypot(error_of(best), error_of(found[label]))
             text = f"{label} {shown(claim, label, results)}"
-            cells.append(f"**{text}**" if gap <= max(0.01, margin) else text)
+            cells.append(f"**{text}**" if is_level(found[label], best) else text)
         rows.append(f"| {claim} | {', '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
