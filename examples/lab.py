@@ -104,7 +104,7 @@ def report(
     sign = 1 if lower_is_better else -1
 
     def place(start: str) -> float:
-        mean = sign * np.mean(values[start])
+        mean = float(sign * np.mean(values[start]))
         return float("inf") if np.isnan(mean) else mean
 
     table = Table(title=task, title_justify="left")

@@ -486,6 +486,19 @@ def test_a_broken_weight_is_found_in_a_trained_model_too():
     assert audit(model).trained == "its optimizer has taken 7 steps"
 
 
+def test_the_cure_of_a_bias_cures_it():
+    constant = keras.initializers.Constant(-2.0)
+    for given, cure in ((constant, "build 'first' with bias_init"), ("zeros", "apply")):
+        first = layers.Dense(64, "relu", bias_initializer=given, name="first")
+        model = keras.Sequential([keras.Input((32,)), first, layers.Dense(10)])
+        first.bias.assign(-2 * np.ones(64))
+        (finding,) = audit(model)
+        assert cure in finding.cure
+        if cure == "apply":
+            recommend(model).apply(only=[first.kernel.path], overwrite=True)
+            assert not audit(model)
+
+
 @pytest.mark.parametrize(
     "bias",
     [

@@ -234,6 +234,14 @@ def test_embeddings_by_what_they_are_for(name, std):
     assert [std_of(row) for row in rows] == pytest.approx([std] * len(rows), rel=1e-4)
 
 
+def test_places_weigh_as_much_as_the_patches_they_are_added_to():
+    patches, places = Input((6, 9)), Input((6,), dtype="int32")
+    x = layers.Dense(16)(patches) + layers.Embedding(6, 16)(places)
+    model = keras.Model([patches, places], layers.Dense(3)(x))
+    (row,) = by_role(recommend(model), "embedding")
+    assert std_of(row) == pytest.approx(math.sqrt(1 / 2), rel=1e-4)
+
+
 def test_a_tied_decoder_undoes_its_encoder():
     rows = recommend(built("TiedAutoencoder"))
     assert all(isinstance(row.initializer, Orthogonal) for row in rows)

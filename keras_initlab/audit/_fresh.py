@@ -98,9 +98,16 @@ def bias(kernels: Sequence[Weights]) -> Iterator[Finding]:
                 largest,
                 (0.0, 0.0),
                 f"starts at up to {largest:.3g}, where 0 is expected",
-                f"recommend(model).apply(only=[{one.path!r}], overwrite=True), or "
-                "bias_initializer='zeros'",
+                _cure_of_bias(one),
             )
+
+
+def _cure_of_bias(one: Weights) -> str:
+    initializer = getattr(one.kernel.layer, "bias_initializer", None)
+    if isinstance(initializer, keras.initializers.Zeros):
+        return f"recommend(model).apply(only=[{one.path!r}], overwrite=True)"
+    # What is drawn anew comes from the layer's own initializer.
+    return f"build {one.kernel.layer.name!r} with bias_initializer='zeros'"
 
 
 def _expected_gains(one: Weights) -> tuple[float, float]:

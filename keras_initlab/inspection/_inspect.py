@@ -11,6 +11,7 @@ import keras
 from .._errors import NoKernelsError, message
 from .._fans import Kernel
 from ._graph import read_calls
+from ._layers import ATTENTION_ROLES, heads, steps
 from ._opening import Call
 from ._operations import Effect, activation_of, effect_of
 from ._paths import distinct
@@ -18,12 +19,6 @@ from ._products import product_roles
 from ._records import Inspection, KernelRecord, Link, Merge, Passage
 from ._residual import read_residual
 
-_ATTENTION_ROLES = {
-    "query": "query",
-    "key": "key",
-    "value": "value",
-    "attention_output": "attention output",
-}
 _CLOSING = ("residual branch", "attention output")
 
 
@@ -136,9 +131,9 @@ class _Reader:
             kernel=kernel,
             branch=branch,
             is_tied=len(set(uses)) > 1,
-            heads=_heads(self.calls[index].operation, role),
+            heads=heads(self.calls[index].operation, role),
             normalizer=normalizer,
-            steps=_steps(self.calls[index].operation, kernel.layer),
+            steps=steps(self.calls[index].operation, kernel.layer),
         )
 
     def _positions(self) -> dict[int, int]:
@@ -263,8 +258,8 @@ class _Reader:
         if layer_class.endswith("Cell"):
             return "recurrent input"
         is_attention = "Attention" in type(operation).__name__
-        if is_attention and kernel.layer.name in _ATTENTION_ROLES:
-            return _ATTENTION_ROLES[kernel.layer.name]
+        if is_attention and kernel.layer.name in ATTENTION_ROLES:
+            return ATTENTION_ROLES[kernel.layer.name]
         if not is_last:
             return "hidden"
         if index in self.products:
@@ -290,26 +285,6 @@ def _user(operation: Any) -> Any:
     """What tells users of a kernel apart; a raw operation is new at every call."""
     is_layer = isinstance(operation, keras.Layer)
     return id(operation) if is_layer else type(operation).__name__
-
-
-def _heads(operation: Any, role: str) -> int:
-    if role not in _ATTENTION_ROLES.values():
-        return 0
-    names = ["num_heads", "num_query_heads"]
-    if role in ("key", "value"):
-        names.insert(0, "num_key_value_heads")
-    return next((getattr(operation, n) for n in names if hasattr(operation, n)), 0)
-
-
-def _steps(operation: Any, cell: Any) -> int | None:
-    """How many steps of its sequences a cell's layer was built for."""
-    layers = operation._flatten_layers() if isinstance(operation, keras.Layer) else ()
-    for layer in layers:
-        if isinstance(layer, keras.layers.RNN) and cell in layer.cell._flatten_layers():
-            shapes = layer._build_shapes_dict or {}
-            sequences = next(iter(shapes.values()), ())
-            return sequences[1] if len(sequences) > 1 else None
-    return None
 
 
 def _activation_passage(activation: Any) -> Passage:

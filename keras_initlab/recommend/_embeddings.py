@@ -2,8 +2,9 @@
 
 A looked-up row has fan_in 1, so its scale is its output's, and what reads it makes up
 for that. It is small: a step moves a row by the rate, however large it is, and most
-rows are looked up in few steps. Summed ones share the variance. One that is also the
-output's kernel has to serve there too, as a matrix that
+rows are looked up in few steps. Summed ones share the variance; one that is added to
+what a kernel computes, as places to the patches of an image, has to weigh as much as
+that. One that is also the output's kernel has to serve there too, as a matrix that
 reads d units; those it is added to follow it, so that words and places weigh the same.
 """
 
@@ -39,6 +40,8 @@ class Embeddings:
         units = kernel.shape[-1]
         if tied:
             return _choice(1 / math.sqrt(units), _tied_reason(kernel, units), _TIED)
+        if any(k.role != "embedding" for k in group):
+            return _choice(1 / math.sqrt(1 + len(group)), _beside(group), _LECUN)
         if group:
             count = 1 + len(group)
             reason = (
@@ -65,6 +68,11 @@ class Embeddings:
             if isinstance(source, int):
                 found.append(self._inspection.kernels[source])
         return found
+
+
+def _beside(group: list[KernelRecord]) -> str:
+    count = 1 + len(group)
+    return f"1 of {count} signals that are added: variance 1/{count} each, to weigh one"
 
 
 def is_tied(kernel: KernelRecord) -> bool:
