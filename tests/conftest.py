@@ -11,10 +11,22 @@ import keras
 import numpy as np
 import pytest
 
+# On JAX nearly all time goes into compiling. What these ask of the callbacks' rules and
+# files is asked on the two other backends every day, and here with `-m slow`.
+LONG_ON_JAX = (
+    *("test_alerts.py", "test_frames.py", "test_lives.py"),
+    *("test_planted_faults.py", "test_tensorboard.py"),
+)
 
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
     if keras.backend.backend() == "tensorflow":
         return
+    if keras.backend.backend() == "jax":
+        for item in items:
+            if item.path.name in LONG_ON_JAX:
+                item.add_marker("slow")
     skip = pytest.mark.skip(reason="needs the TensorFlow backend")
     for item in items:
         if "tensorflow" in item.keywords:

@@ -167,7 +167,9 @@ def test_sixty_convolutions(activation, slope, rng):
     assert_linear(network, rng.normal(size=(2, 5, 5, 4)), matrix)
 
 
-@pytest.mark.parametrize("activation", ["relu", "silu"])
+@pytest.mark.parametrize(
+    "activation", ["relu", pytest.param("silu", marks=pytest.mark.slow)]
+)
 def test_a_hundred_layers_that_are_built_by_keras(activation, rng):
     model = keras.Sequential([keras.Input((5, 5, 4))])
     for i in range(100):

@@ -46,7 +46,7 @@ def test_it_holds_what_it_gave(notebook):
     assert str(Path.home()) not in NOTEBOOK.read_text(encoding="utf-8")
 
 
-@pytest.mark.examples
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_it_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
     from nbclient import NotebookClient
