@@ -78,7 +78,7 @@ def truncated_normal(shape: tuple[int, ...], std: float, seed: int) -> np.ndarra
 def _strips() -> tuple[np.ndarray, np.ndarray]:
     """Where each strip begins, and how far one place reaches in it.
 
-    Within a strip the density is held constant. It changes by no more than 0.2 % there,
+    Within a strip the density is held constant. It changes by at most 0.22 % there,
     and the std of all numbers is right to seven digits.
     """
     points = np.linspace(-_CUT, _CUT, 4 * _STRIPS + 1)
