@@ -114,7 +114,7 @@ def _root_mean_square(values: Any) -> float:
 
 def structure(model: keras.Model) -> list[tuple[Any, ...]]:
     """Returns what must stay the same for former values to fit the model."""
-    return [(id(v), tuple(v.shape), str(v.dtype)) for v in model.variables]
+    return [(id(v), v.shape, v.dtype) for v in model.variables]
 
 
 def check_structure(model: keras.Model | None, expected: list[tuple[Any, ...]]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
+from .._arrays import as_tensor
 from .._fans import Kernel
 from ..signal._record import all_replaced
 from ._hooks import hooks, is_known, normalizing_by_batch
@@ -94,4 +94,4 @@ def _values(
         if id(variable) in starts:
             yield variable, starts[id(variable)]
         elif is_torch or id(variable) in changing:
-            yield variable, ops.stop_gradient(variable.value)
+            yield variable, as_tensor(variable)
