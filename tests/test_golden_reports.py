@@ -89,6 +89,20 @@ def found(name):
     return {"signal": signal.to_dict(), "rules": rules.to_dict(), "whys": whys}
 
 
+def without_later_options(values):
+    """Leaves out what Keras's initializers could not be told before 3.15."""
+    if isinstance(values, list):
+        return [without_later_options(value) for value in values]
+    if not isinstance(values, dict):
+        return values
+    later = {"input_axes", "output_axes"}
+    return {
+        key: without_later_options(value)
+        for key, value in values.items()
+        if value is not None or key not in later
+    }
+
+
 def table(name):
     return "\n\n".join(map(repr, both(name))) + "\n"
 
@@ -125,7 +139,7 @@ def test_there_are_a_dozen():
 @pytest.mark.parametrize("name", MODELS)
 def test_every_backend_recommends_what_the_file_says(name):
     expected = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    assert found(name) == expected
+    assert without_later_options(found(name)) == without_later_options(expected)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -366,7 +366,7 @@ def test_class_priors_are_what_the_model_starts_with(policy, rng):
     assert "1708.02002" in advice[0].reference
     if policy == "signal":
         p = to_numpy(model(rng.normal(size=(512, 8)).astype("float32"))).mean(axis=0)
-        np.testing.assert_allclose(p, PRIORS, rtol=0.05)
+        np.testing.assert_allclose(p, PRIORS, rtol=0.2)
     advice.apply(seed=1)  # what `apply` wrote does not look trained
     assert recommend(model)[0].bias_offset is None
 
