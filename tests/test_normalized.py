@@ -52,15 +52,15 @@ def test_their_output_has_a_small_deviation(normalization):
 
 def test_evaluation_gives_what_training_does(rng):
     """Else ten layers of moving variances that start at 1 leave nothing."""
-    model = network(layers.BatchNormalization, depth=10, width=256)
-    x = rng.normal(size=(512, 256)).astype("float32")
+    model = network(layers.BatchNormalization, depth=10)
+    x = rng.normal(size=(512, 64)).astype("float32")
     recommend(model).apply(seed=0)
     evaluated, trained = (
         to_numpy(model(x, training=training)).std() for training in (False, True)
     )
-    assert evaluated / trained == pytest.approx(1, rel=0.4)  # draws alone give 0.14
+    assert 1 / 3 < evaluated / trained < 3  # its log has a deviation of 0.35
     for layer in batched(model):
-        layer.moving_variance.assign(np.ones(256))
+        layer.moving_variance.assign(np.ones(64))
     assert to_numpy(model(x, training=False)).std() < 0.01 * trained
 
 
