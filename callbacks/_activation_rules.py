@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ._alerts import Alert
+from ._alerts import NOT_FINITE, Alert
 
-NOT_FINITE = "not finite"
 # A layer that keeps the size of the signal multiplies it by about 1; a factor of 100 at
 # one layer, or of 1e4 in either direction over all, is far out of what trains.
 LEAP, SPAN = 100.0, 1e4

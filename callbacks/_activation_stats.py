@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_initlab._errors import message
+from keras_initlab._fans import own_variables
 from keras_initlab.inspection import activation_of
 from keras_initlab.signal import (
     Measured,
@@ -20,7 +21,8 @@ from keras_initlab.signal import (
     statistics,
 )
 
-from ._activation_rules import NOT_FINITE, SignalRules
+from ._activation_rules import SignalRules
+from ._alerts import NOT_FINITE
 from ._layer_statistics import LOGGED, UNSEEN, signal_of, summary
 from ._log import Log
 from ._observing import ObservingCallback, select, visible_operations
@@ -246,9 +248,7 @@ def _is_of_interest(operation: Any) -> bool:
 
 
 def _has_kernel(operation: Any) -> bool:
-    own = getattr(operation, "_trainable_variables", [])
-    own = [*own, *getattr(operation, "_non_trainable_variables", [])]
-    return any(len(variable.shape) > 1 for variable in own)
+    return any(len(variable.shape) > 1 for variable in own_variables(operation))
 
 
 def _places(operation: Any) -> tuple[Place, ...]:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from keras_initlab._errors import message
 
+NOT_FINITE = "not finite"  # the one rule that cannot wait for the epoch's end
 _LINES_PER_RULE = 5
 
 

@@ -12,8 +12,8 @@ from keras_initlab._errors import check_flag
 from keras_initlab.inspection import layer_paths, variable_paths
 from keras_initlab.signal import Measured, Recipe, total
 
-from ._alerts import Alert
-from ._gradient_rules import NOT_FINITE, Observation, Rules
+from ._alerts import NOT_FINITE, Alert
+from ._gradient_rules import Observation, Rules
 from ._log import Log
 from ._norm_table import NormTable, joined
 from ._observing import ObservingCallback, can_break, select, visible_operations

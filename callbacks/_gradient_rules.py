@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ._alerts import Alert
+from ._alerts import NOT_FINITE, Alert
 
-NOT_FINITE = "not finite"
 # Norms of neighboring kernels differ by a factor of a few in what trains, and by tens
 # next to a bottleneck. float32 gradients a hundred thousand times smaller than the
 # largest do nothing within a usual number of steps, at a rate that the largest bears.
@@ -184,11 +183,6 @@ def _by_depth(seen: Observation) -> Iterator[Alert]:
     if len(norms) < _KERNELS_TO_KNOW:
         return
     order, values = list(norms), np.array(list(norms.values()))
-    third = len(values) // 3
-    first, others = values[:third].tolist(), values[-third:].tolist()
-    span = statistics.median(first) / statistics.median(others)
-    low, high = (first, others) if span < 1 else (others, first)
-    is_apart = min(high) > LEAP_APART * max(low)
     leaps = values[:-1] / values[1:]
     found = [
         i for i in np.flatnonzero(leaps > LEAP_BY_LAYER) if _is_step(values, int(i))
@@ -204,13 +198,24 @@ def _by_depth(seen: Observation) -> Iterator[Alert]:
             "and so do the layers before it",
             "What lies between the two multiplies it: look at its weights and scales.",
         )
-    elif is_apart and not 1 / SPAN <= span <= SPAN:
+    else:
+        yield from _drift(seen.step, norms)
+
+
+def _drift(step: int, norms: Mapping[str, float]) -> Iterator[Alert]:
+    """Norms of the first third and of the last that are far apart, all of them."""
+    values, third = list(norms.values()), len(norms) // 3
+    first, others = values[:third], values[-third:]
+    span = statistics.median(first) / statistics.median(others)
+    low, high = (first, others) if span < 1 else (others, first)
+    is_apart = min(high) > LEAP_APART * max(low)
+    if is_apart and not 1 / SPAN <= span <= SPAN:
         name, best = ("exploding", max) if span > 1 else ("vanishing", min)
         path = best(norms, key=norms.__getitem__)
         yield Alert(
             f"{name} gradients",
             path,
-            seen.step,
+            step,
             norms[path],
             f"has gradient norm {norms[path]:.3g}; from the last layers to the first "
             f"it changes {span:.3g}-fold",

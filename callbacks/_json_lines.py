@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import SupportsFloat, SupportsIndex
 
 from ._log import FileLog, check_names
 
@@ -33,7 +34,9 @@ class JSONLinesLog(FileLog):
         {"step": 10, "grad_norm": 0.25, "loss": 2.0}
     """
 
-    def __call__(self, metrics: Mapping[str, float], step: int) -> None:
+    def __call__(
+        self, metrics: Mapping[str, SupportsFloat], step: SupportsIndex
+    ) -> None:
         """Writes one line."""
         check_names(metrics)
         row = {"step": int(step), **{k: float(v) for k, v in metrics.items()}}

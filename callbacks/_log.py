@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 from keras_initlab._errors import message
 from keras_initlab._files import append_whole, check_folder
@@ -76,7 +76,9 @@ class CSVLog(FileLog):
         keep = append and self.path.exists()
         self._columns: list[str] = next(self._rows(), []) if keep else []
 
-    def __call__(self, metrics: Mapping[str, float], step: int) -> None:
+    def __call__(
+        self, metrics: Mapping[str, SupportsFloat], step: SupportsIndex
+    ) -> None:
         """Writes one line."""
         check_names(metrics)
         row: dict[str, Any] = {"step": step, **metrics}
@@ -115,7 +117,7 @@ def _lines(rows: list[list[Any]]) -> str:
     return text.getvalue()
 
 
-def check_names(metrics: Mapping[str, float]) -> None:
+def check_names(metrics: Mapping[str, object]) -> None:
     """Raises if a metric has the name of the step."""
     if "step" in metrics:
         raise ValueError(

@@ -57,11 +57,6 @@ def has_kernels(operation: Any) -> bool:
     return any(own_kernels(part).layouts for part in parts)
 
 
-def own_variables(layer: Any) -> list[Any]:
-    """The variables of a layer, without those of layers inside it."""
-    return [*layer._trainable_variables, *layer._non_trainable_variables]
-
-
 def is_keras(operation: Any) -> bool:
     """Whether an operation is one of Keras's, so that what it does is known."""
     return type(operation).__module__.startswith("keras.")

@@ -11,7 +11,13 @@ from rich.console import Console
 
 import keras_initlab.plots as plots
 from keras_initlab._errors import check_choice, message
-from keras_initlab.inspection import activation_of, operation_paths
+from keras_initlab._fans import own_variables
+from keras_initlab._pandas import load_pandas
+from keras_initlab.inspection import (
+    activation_of,
+    operation_paths,
+    operations_in_sight,
+)
 from keras_initlab.signal import Measured, Recipe, TrainingObserver
 
 from ._alerts import Alert, Alerts
@@ -121,19 +127,8 @@ class ObservingCallback(keras.callbacks.Callback):
         Raises:
             ImportError: if pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                message(
-                    "A frame needs pandas.",
-                    "an environment without it",
-                    'Install it with `pip install "keras_initlab[frame]"`, or use '
-                    "`.history`.",
-                )
-            ) from error
-        columns = self._columns()
-        return pd.DataFrame(columns).set_index(self._index)
+        pd = load_pandas(instead=".history")
+        return pd.DataFrame(self._columns()).set_index(self._index)
 
     def plot(self) -> Any:
         """The history as a matplotlib Figure.
@@ -170,19 +165,8 @@ def visible_operations(model: Any) -> list[tuple[str, Any]]:
     Layers inside recurrent ones run in a loop; models only pass on what their layers
     return.
     """
-    found = operation_paths(model)
-    looped = {
-        id(inner)
-        for _, operation in found
-        if isinstance(operation, keras.layers.RNN)
-        for inner in operation._flatten_layers(include_self=False)
-    }
-    return [
-        (path, operation)
-        for path, operation in found
-        if id(operation) not in looped
-        and not isinstance(operation, (keras.Model, keras.layers.InputLayer))
-    ]
+    found = operations_in_sight(model)
+    return [(path, one) for path, one in found if not isinstance(one, keras.Model)]
 
 
 def can_break(operation: Any) -> bool:
@@ -195,11 +179,8 @@ def can_break(operation: Any) -> bool:
         return type(operation).__name__ not in _MOVING
     is_own = type(operation).__module__.startswith("keras.src.layers")
     is_lambda = isinstance(operation, keras.layers.Lambda)
-    has_weights = bool(
-        operation._trainable_variables or operation._non_trainable_variables
-    )
     has_activation = activation_of(operation) is not None
-    return not is_own or is_lambda or has_weights or has_activation
+    return not is_own or is_lambda or bool(own_variables(operation)) or has_activation
 
 
 _MOVING = {"Add", "Concatenate", "GetItem", "Reshape", "Subtract", "Transpose"}

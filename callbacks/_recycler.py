@@ -17,7 +17,7 @@ from ._log import Log
 from ._observing import ObservingCallback, select
 from ._recyclable import Recyclable, recyclable
 from ._renewal import check_optimizer, renew
-from ._schedule import Schedule
+from ._schedule import Schedule, after_every, checked_span
 
 
 class DormantUnitRecycler(ObservingCallback):
@@ -121,11 +121,10 @@ class DormantUnitRecycler(ObservingCallback):
         alerts: bool | Callable[[str], Any] = True,
     ):
         self.tau = _checked_tau(tau)
-        self.start = check_count("start", start, usual=0, least=0)
-        self.stop = None if stop is None else _checked_stop(stop, self.start)
+        self.start, self.stop = checked_span(start, stop)
         self.seed = None if seed is None else check_count("seed", seed, 0, least=0)
         self.skipped: dict[str, str] = {}
-        super().__init__(_after_every(every), layers, log_to, verbose, alerts)
+        super().__init__(after_every(every), layers, log_to, verbose, alerts)
 
     def wants(self, step: int) -> bool:
         """Whether to recycle after this step."""
@@ -270,13 +269,6 @@ def _columns_of(counts: dict[str, Any], total: Any) -> dict[str, Any]:
     return {"recycled_units": total, **each}
 
 
-def _after_every(every: int | Schedule) -> Schedule:
-    if callable(every):
-        return every
-    count = check_count("every", every, usual=1000)
-    return lambda step: (step + 1) % count == 0
-
-
 def _checked_tau(tau: float) -> float:
     number = check_non_negative("tau", tau, usual=0.025)
     if number >= 1:
@@ -288,19 +280,6 @@ def _checked_tau(tau: float) -> float:
             )
         )
     return number
-
-
-def _checked_stop(stop: int, start: int) -> int:
-    count = check_count("stop", stop, usual=100_000, least=0)
-    if count <= start:
-        raise ValueError(
-            message(
-                "`stop` must be greater than `start`.",
-                f"stop={stop!r}, start={start!r}",
-                "None recycles to the end.",
-            )
-        )
-    return count
 
 
 def _not_recycled(path: str, reason: str) -> Alert:

@@ -14,7 +14,7 @@ from keras_initlab._drawing import draw, draw_bias
 from keras_initlab._errors import message
 from keras_initlab._fans import own_kernels, variable_of
 from keras_initlab._seeds import derive
-from keras_initlab._writing import Values, write
+from keras_initlab._writing import Values, built_for, write
 
 from ._recyclable import Recyclable
 
@@ -135,7 +135,7 @@ def _fresh_slots(model: Any, changes: _Changes) -> Values:
         fresh = type(optimizer).from_config(optimizer.get_config())
         for part in _parts(fresh):
             stack.enter_context(_noting_slots(part, made))
-        fresh.build(_built_for(optimizer))
+        fresh.build(built_for(optimizer))
     found = []
     for slot, start in zip(optimizer.variables, fresh.variables, strict=True):
         variable, is_average = made.get(id(start), (None, False))
@@ -171,8 +171,3 @@ def _parts(optimizer: Any) -> list[Any]:
     inner = getattr(optimizer, "inner_optimizer", None)
     several = getattr(optimizer, "optimizers", [])
     return [optimizer, *([] if inner is None else [inner]), *several]
-
-
-def _built_for(optimizer: Any) -> list[Any]:
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    return list(inner._trainable_variables)

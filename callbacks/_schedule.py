@@ -30,3 +30,36 @@ def schedule(every: int | Schedule) -> Schedule:
         )
     count = check_count("every", every, usual=10)
     return lambda step: step % count == 0
+
+
+def after_every(every: int | Schedule) -> Schedule:
+    """The same for what is done after steps n − 1, 2n − 1, …, not before the first.
+
+    Raises:
+        ValueError: as `schedule` does.
+    """
+    if callable(every):
+        return every
+    count = check_count("every", every, usual=1000)
+    return lambda step: (step + 1) % count == 0
+
+
+def checked_span(start: int, stop: int | None) -> tuple[int, int | None]:
+    """Returns the first step that counts and the one from which on none does.
+
+    Raises:
+        ValueError: if they are no whole numbers, or the second is not the greater one.
+    """
+    first = check_count("start", start, usual=0, least=0)
+    if stop is None:
+        return first, None
+    end = check_count("stop", stop, usual=100_000, least=0)
+    if end <= first:
+        raise ValueError(
+            message(
+                "`stop` must be greater than `start`.",
+                f"stop={stop!r}, start={first!r}",
+                "None goes on to the end.",
+            )
+        )
+    return first, end

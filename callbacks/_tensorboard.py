@@ -15,7 +15,7 @@ import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
 
@@ -63,12 +63,14 @@ class TensorBoardLog:
         self.directory = Path(directory).absolute()
         self._file: Path | None = None
 
-    def __call__(self, metrics: Mapping[str, float], step: int) -> None:
+    def __call__(
+        self, metrics: Mapping[str, SupportsFloat], step: SupportsIndex
+    ) -> None:
         """Writes the metrics of one step."""
         self._write([_scalar(name, float(v)) for name, v in metrics.items()], step)
 
     def log_histograms(
-        self, histograms: Mapping[str, tuple[Any, Any]], step: int
+        self, histograms: Mapping[str, tuple[Any, Any]], step: SupportsIndex
     ) -> None:
         """Writes the histograms of one step.
 
@@ -97,7 +99,7 @@ class TensorBoardLog:
         """
         self._file = None
 
-    def _write(self, values: list[bytes], step: int) -> None:
+    def _write(self, values: list[bytes], step: SupportsIndex) -> None:
         summary = b"".join(_field(1, value) for value in values)
         records = _record(_varint(2, int(step)) + _field(5, summary))
         if self._file is None:

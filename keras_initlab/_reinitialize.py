@@ -14,7 +14,13 @@ from . import _seeds
 from ._choosing import chosen
 from ._drawing import draw, draw_bias
 from ._errors import check_count, message
-from ._fans import KernelAxes, check_built, own_kernels, variable_of
+from ._fans import (
+    KernelAxes,
+    check_built,
+    own_kernels,
+    own_variables,
+    variable_of,
+)
 from ._writing import Applied, fresh_slots, write
 
 
@@ -96,14 +102,10 @@ def _places(
     seen = set() if seen is None else seen
     for number, inner in enumerate(layer._layers):
         yield from _places(inner, (*position, 1, number), seen)
-    for number, variable in enumerate(_own_variables(layer)):
+    for number, variable in enumerate(own_variables(layer)):
         if id(variable) not in seen:
             seen.add(id(variable))
             yield _Place(variable, layer, (*position, 0, number))
-
-
-def _own_variables(layer: Any) -> list[Any]:
-    return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def _drawn(place: _Place, initializer: Any, base: int) -> np.ndarray:

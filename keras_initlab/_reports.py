@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
 Record = TypeVar("Record")
 
@@ -23,6 +25,17 @@ def as_text(rendered: Any, width: int | None = None) -> str:
     Console(file=out, width=width, color_system=None).print(rendered)
     lines = out.getvalue().splitlines()
     return "\n".join(line.rstrip() for line in lines).strip("\n")
+
+
+def new_table(title: str) -> Table:
+    """Returns an empty table in the style of all reports."""
+    return Table(
+        title=title,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
 
 
 class Report(Sequence[Record], Generic[Record]):

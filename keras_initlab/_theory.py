@@ -20,9 +20,7 @@ from .initializers import (
     WidthAware,
 )
 from .initializers._base import LayoutInitializer
-
-# Of a standard normal cut at two standard deviations.
-_CUT = 0.87962566103423978
+from .initializers._he import TRUNCATED_STD
 
 
 def initializer_of(kernel: Kernel) -> Any:
@@ -143,7 +141,7 @@ _RULES: dict[type, Callable[[Any, Kernel], float | None]] = {
     LayoutInitializer: _none,
     initializers.VarianceScaling: _variance_scaling,
     initializers.RandomNormal: lambda own, kernel: float(own.stddev),
-    initializers.TruncatedNormal: lambda own, kernel: _CUT * float(own.stddev),
+    initializers.TruncatedNormal: lambda own, kernel: TRUNCATED_STD * float(own.stddev),
     initializers.RandomUniform: lambda own, kernel: (
         (float(own.maxval) - float(own.minval)) / math.sqrt(12)
     ),

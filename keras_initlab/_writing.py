@@ -26,6 +26,13 @@ class Applied:
         nbytes: size of the copy of the former values that `undo` holds.
         seed: the base seed that was used, also where none was given.
         is_dry_run: whether nothing was written.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> applied = keras_initlab.reinitialize(model, seed=0)
+        >>> len(applied.changed), applied.nbytes
+        (2, 60)
+        >>> applied.undo()
     """
 
     def __init__(
@@ -90,12 +97,13 @@ def fresh_slots(model: Any) -> list[tuple[Any, np.ndarray]]:
         return []
     # A new optimizer knows best what slots start at; only its rate is the old one's.
     fresh = type(optimizer).from_config(optimizer.get_config())
-    fresh.build(_built_for(optimizer) or model.trainable_variables)
+    fresh.build(built_for(optimizer) or model.trainable_variables)
     pairs = zip(optimizer.variables, fresh.variables, strict=True)
     return [(variable, to_numpy(start)) for variable, start in pairs]
 
 
-def _built_for(optimizer: Any) -> list[Any]:
+def built_for(optimizer: Any) -> list[Any]:
+    """The variables that an optimizer was built for."""
     # Some of them may have been frozen since. One that scales the loss holds another.
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return getattr(inner, "_trainable_variables", [])

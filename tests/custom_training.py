@@ -1,5 +1,8 @@
 """Models with a train step of their own, in each backend's own style."""
 
+# Each backend has functions of the same names.
+# pyright: reportRedeclaration=false
+
 import keras
 from keras import layers, ops, optimizers
 from oracles import BACKEND
@@ -137,7 +140,8 @@ if BACKEND == "jax":
         trainable, frozen, slots, metrics = state
         count = len(model.generator.trainable_variables)
         generator, critic = trainable[:count], trainable[count:]
-        own = len(model.slots)
+        position = {id(v): i for i, v in enumerate(model.non_trainable_variables)}
+        places = [position[id(slot)] for slot in model.slots]
 
         def play(generator, critic):
             return model.stateless_call([*generator, *critic], frozen, data[0])[0]
@@ -151,7 +155,8 @@ if BACKEND == "jax":
         )(generator)
         critic, slots = model.optimizer.stateless_apply(slots, critic_gradients, critic)
         generator, own_slots = model.own.stateless_apply(
-            frozen[-own:], generator_gradients, generator
+            [frozen[place] for place in places], generator_gradients, generator
         )
-        after = ([*generator, *critic], [*frozen[:-own], *own_slots], slots, metrics)
+        kept = dict(enumerate(frozen)) | dict(zip(places, own_slots, strict=True))
+        after = ([*generator, *critic], list(kept.values()), slots, metrics)
         return {"critic": judged, "generator": fooled}, after

@@ -8,6 +8,7 @@ from keras import Input, layers, ops
 from zoo import ZOO
 
 from keras_initlab import TrainedWeightsError, calibrate, recommend
+from keras_initlab.calibration import Calibrated
 
 
 def slow_on_jax(test):
@@ -82,6 +83,7 @@ def test_every_kernel_gets_the_std_that_theory_gives_it():
     uncalibrated = products(model, x)
     off = [uncalibrated[row.path.split("/")[-2]].std() / row.std for row in advice]
     assert max(np.abs(np.log(off))) > 0.2
+    assert isinstance(applied, Calibrated)
     assert [k.std_after for k in applied] == [row.std for row in advice]
 
 
@@ -222,6 +224,7 @@ def test_what_is_not_calibrated_has_its_reason():
     assert advice[0].reason.count(f"not calibrated: {reason}") == 1
     assert advice[2].initializer is None
     applied = advice.apply(seed=0)
+    assert isinstance(applied, Calibrated)
     assert [kernel.note for kernel in applied] == [reason, ""]
     assert len(applied.changed) == 3
 
@@ -301,6 +304,7 @@ def test_the_whole_zoo(name):
     advice = recommend(model, "calibrated", data=x)
     applied = advice.apply(seed=0, overwrite=True)
     std = {row.kernel.variable.path: row.std for row in advice}
+    assert isinstance(applied, Calibrated)
     for kernel in applied:
         if kernel.note:
             continue

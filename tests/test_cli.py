@@ -342,7 +342,7 @@ def test_a_wrong_call_shows_the_usage(capsys, arguments):
 
 def test_our_own_mistakes_keep_their_traceback(saved, monkeypatch):
     monkeypatch.setattr(
-        "keras_initlab._cli._recommend.recommend", lambda *_: [].missing
+        "keras_initlab._cli._recommend.recommend", lambda *_: keras.missing
     )
     with pytest.raises(AttributeError):
         main(["recommend", str(saved)])

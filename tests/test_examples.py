@@ -81,7 +81,7 @@ def test_a_quick_run_reports_and_draws(script, tmp_path, request):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_header_says_what_to_expect(script):
-    header = ast.get_docstring(ast.parse((FOLDER / f"{script}.py").read_text()))
+    header = ast.get_docstring(ast.parse((FOLDER / f"{script}.py").read_text())) or ""
     for heading in HEADINGS:
         assert heading in header
     assert f"python examples/{script}.py" in header

@@ -17,6 +17,7 @@ FLOORS = {
     "_seeds": 1,
     "_choosing": 1,
     "_files": 1,
+    "_pandas": 1,
     "_fans": 2,
     "_activations": 2,
     "initializers": 3,
@@ -52,7 +53,7 @@ HEAVY = {
     "tensorboard": set(),
     "distributed": set(),
     "sklearn": set(),
-    "pandas": {"_frames.py", "_observing.py"},
+    "pandas": {"_pandas.py"},
     "scipy": set(),
 }
 # Files that are themselves imported only where they are used.

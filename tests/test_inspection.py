@@ -8,7 +8,7 @@ import pytest
 from keras import Input, layers, ops
 
 from keras_initlab import NoKernelsError, UnbuiltModelError, UnsupportedModelError
-from keras_initlab.inspection import Effect, inspect, layer_paths
+from keras_initlab.inspection import Effect, KernelRecord, inspect, layer_paths
 from keras_initlab.inspection._records import ROLES
 
 
@@ -499,7 +499,10 @@ def test_merges_and_kernels_read_kernels():
     ]
     assert [link.source for link in by_name["joint"].links] == [merge]
     readers = {
-        name: {reader if reader is merge else reader.layer.name for reader in group}
+        name: {
+            reader.layer.name if isinstance(reader, KernelRecord) else reader
+            for reader in group
+        }
         for name, kernel in by_name.items()
         for group in [inspection.readers[kernel.position]]
     }
@@ -559,7 +562,8 @@ def test_models_built_before_leave_positions_alone():
     _, end = trunk(inputs)
     expected = paths_of(keras.Model(inputs, end))
     for _ in range(3):
-        dense_chain(), equal_towers()
+        dense_chain()
+        equal_towers()
     inputs = Input((8,))
     _, end = trunk(inputs)
     assert paths_of(keras.Model(inputs, end)) == expected

@@ -33,7 +33,7 @@ LOGGERS = {
 
 
 def lines(axes):
-    return {line.get_label(): line.get_ydata() for line in axes.get_lines()}
+    return {line.get_label(): np.asarray(line.get_ydata()) for line in axes.get_lines()}
 
 
 def test_every_panel_shows_the_numbers():

@@ -41,10 +41,10 @@ def test_a_plain_figure_has_none():
 
 
 def test_it_is_a_figure_like_any_other(figure, tmp_path):
-    assert isinstance(figure, Figure)
     copy = pickle.loads(pickle.dumps(figure))
     assert copy.get_suptitle() == "a title"
     assert copy._repr_png_()[1] == figure._repr_png_()[1]
+    assert isinstance(figure, Figure)
     for name in ("x.png", "x.svg", "x.pdf"):
         figure.savefig(tmp_path / name)
         assert (tmp_path / name).stat().st_size > 3_000

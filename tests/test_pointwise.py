@@ -232,7 +232,7 @@ def test_name_of_a_callable_object():
 
 def test_unhashable_callables_work():
     class Unhashable:
-        __hash__ = None
+        __hash__ = None  # pyright: ignore[reportAssignmentType]
 
         def __call__(self, x):
             return 2 * x

@@ -186,7 +186,9 @@ def test_units_of_channels_first(separate):
     kernel, _ = layer.get_weights()
     layer.set_weights([kernel, np.linspace(-1, 0.5, UNITS)])
     expected = score(
-        relu(affine(inputs_of(model), *layer.get_weights(), "channels_first"))
+        relu(
+            affine(inputs_of(model), *layer.get_weights(), data_format="channels_first")
+        )
     )
     (found,) = recycled_once(model, tau=0.0).history["scores"].values()
     np.testing.assert_allclose(found, [expected], rtol=1e-4)

@@ -1,6 +1,7 @@
 """What is inside custom layers and models, and that looking at it changes nothing."""
 
 import functools
+from typing import Any
 
 import keras
 import numpy as np
@@ -58,7 +59,7 @@ def sources(kernel, kernels):
     return {name for link in kernel.links for name in of(link)}
 
 
-def backend_functions():
+def backend_functions() -> Any:
     """ReLU, concatenation and addition, not of Keras."""
     if BACKEND == "tensorflow":
         import tensorflow as tf

@@ -37,6 +37,7 @@ import os
 import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -94,8 +95,8 @@ def measure(model, entry, batch=64):
             outputs = keras.tree.flatten(part(x, training=_is_batch_normalized(part)))
             heard = dict(listener.heard)
             logits = [z for k in list(heard) if k[0] == "output" for z in heard.pop(k)]
-            loss = sum(map(functools.partial(_linear, rng), logits or outputs))
-        gradients = tape.gradient(loss, heard)
+            loss = tf.add_n([_linear(rng, output) for output in logits or outputs])
+        gradients: Any = tape.gradient(loss, heard)
         streams = [z for (_, name), z in heard.items() if name.endswith("reads")]
         rank = max((len(tensors[0].shape) for tensors in streams), default=0)
         for (kind, name), tensors in heard.items():

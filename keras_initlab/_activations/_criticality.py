@@ -35,6 +35,11 @@ class CriticalPoint:
             a deep network must start at exactly `q`.
         correlation_at_zero: what one layer makes of correlation 0 between two inputs.
             Correlations climb to 1 from there, slowly, as a power of the depth.
+
+    Example:
+        >>> point = critical_point("relu")  # He's initialization
+        >>> round(point.sigma_w, 4), point.sigma_b
+        (1.4142, 0.0)
     """
 
     sigma_w: float

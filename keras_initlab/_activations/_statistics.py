@@ -41,6 +41,11 @@ class ActivationStatistics:
         center_error: rms of (φ(z) + φ(−z))/2 − φ(0), as a share of the rms of
             (φ(z) − φ(−z))/2. 0 for an activation that is odd about its center, such
             as tanh and sigmoid.
+
+    Example:
+        >>> relu = activation_statistics("relu")
+        >>> round(relu.variance, 4)  # 1/2 − 1/(2π)
+        0.3408
     """
 
     mean: float

@@ -16,6 +16,11 @@ class Fans(NamedTuple):
     Attributes:
         fan_in: how many products one output unit sums.
         fan_out: how many output units one input unit reaches.
+
+    Example:
+        >>> fan_in, fan_out = Fans(9, 9)
+        >>> Fans(0.25, 4).at_least_one()
+        Fans(fan_in=1.0, fan_out=4)
     """
 
     fan_in: float

@@ -59,8 +59,17 @@ def variable_of(layer: Any, name: str) -> keras.Variable | None:
         value = getattr(layer, attribute, None)
         if isinstance(value, keras.Variable):
             return value
-    own = (*layer._trainable_variables, *layer._non_trainable_variables)
+    own = own_variables(layer)
     return next((variable for variable in own if variable.name == name), None)
+
+
+def own_variables(operation: Any) -> list[Any]:
+    """Returns the variables of a layer, without those of layers inside it.
+
+    None for a raw operation.
+    """
+    own = getattr(operation, "_trainable_variables", [])
+    return [*own, *getattr(operation, "_non_trainable_variables", [])]
 
 
 def _checked(layer_class: type, layouts: Any) -> Layouts:

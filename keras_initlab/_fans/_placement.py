@@ -25,7 +25,7 @@ from typing import Any
 import keras
 
 from ._axes import KernelAxes
-from ._layouts import own_kernels, variable_of
+from ._layouts import own_kernels, own_variables, variable_of
 
 try:
     from keras.src.backend.common import global_state as _global_state
@@ -113,8 +113,8 @@ def _axes_of(layer: Any, variable: Any) -> KernelAxes | None:
         if held[name] is variable:
             return axes
     # It may be that the layer calls it otherwise. Then the order tells.
-    own = (*layer._trainable_variables, *layer._non_trainable_variables)
-    if type(layer).__module__.startswith("keras.") or _has(own, variable):
+    is_there = _has(own_variables(layer), variable)
+    if type(layer).__module__.startswith("keras.") or is_there:
         return None
     rank = len(variable.shape)
     missing = (layouts[name] for name in layouts if held[name] is None)
@@ -154,8 +154,7 @@ def _way_to(variable: Any, layer: Any) -> list[Any]:
     # Those inside come first: a wrapper may list the variables of its layer too.
     ways = (_way_to(variable, inner) for inner in layer._layers)
     way = next((way for way in ways if way), [])
-    own = (*layer._trainable_variables, *layer._non_trainable_variables)
-    return [layer, *way] if way or _has(own, variable) else []
+    return [layer, *way] if way or _has(own_variables(layer), variable) else []
 
 
 def _below_models(layers: Sequence[Any]) -> Sequence[Any]:

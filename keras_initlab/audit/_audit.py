@@ -42,6 +42,12 @@ class Audit(Report[Finding]):
         kernels: how many kernels were looked at.
         trained: None for fresh weights; else what shows that training has touched
             them, and why scale, orthogonality and biases were not judged.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
+        >>> found = audit(model)
+        >>> found.kernels, bool(found)
+        (1, False)
     """
 
     def __init__(

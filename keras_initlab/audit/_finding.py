@@ -34,6 +34,12 @@ class Finding:
         expected: the numbers between which it should lie.
         text: the finding in words.
         cure: what to do about it, in one line.
+
+    Example:
+        >>> text, cure = "all 12 weights are 0", "recommend(model).apply()"
+        >>> found = Finding("constant", "kernel", (), 1.0, (2.0, 12.0), text, cure)
+        >>> found.range
+        '2 to 12'
     """
 
     kind: str

@@ -7,22 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .._errors import message
+from .._pandas import load_pandas
 from ._run import Run
 
 
 def frame_of(runs: Sequence[Run], curves: bool) -> Any:
     """Returns a row a run, or a row an epoch of each that finished."""
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError(
-            message(
-                "A frame needs pandas.",
-                "an environment without it",
-                'Install it with `pip install "keras_initlab[frame]"`, or use `.runs`.',
-            )
-        ) from error
+    pd = load_pandas(instead=".runs")
     if not curves:
         return pd.DataFrame(
             {"initializer": r.label, "seed": r.seed, **r.metrics, "error": r.error}

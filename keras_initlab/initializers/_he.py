@@ -22,7 +22,7 @@ from ._base import PACKAGE, LayoutInitializer
 _MODES = ("fan_avg", "fan_in", "fan_out")
 _DISTRIBUTIONS = ("truncated_normal", "uniform", "untruncated_normal")
 # std of a standard normal truncated at two standard deviations
-_TRUNCATED_STD = 0.87962566103423978
+TRUNCATED_STD = 0.87962566103423978
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -237,7 +237,7 @@ def _sample(
         limit = math.sqrt(3) * std
         return keras.random.uniform(shape, -limit, limit, dtype, seed)
     if distribution == "truncated_normal":
-        wider = std / _TRUNCATED_STD
+        wider = std / TRUNCATED_STD
         return keras.random.truncated_normal(shape, 0.0, wider, dtype, seed)
     return keras.random.normal(shape, 0.0, std, dtype, seed)
 

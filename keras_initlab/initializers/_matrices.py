@@ -23,8 +23,7 @@ def matrix_shape(shape: tuple[int, ...], axes: KernelAxes) -> tuple[int, int, in
 
 def tap_shape(shape: tuple[int, ...], axes: KernelAxes) -> tuple[int, int, int]:
     """The shape `(batch, inputs, outputs)` of one tap of the window."""
-    one_tap = tuple(1 if i in axes.window else n for i, n in enumerate(shape))
-    return matrix_shape(one_tap, axes)
+    return matrix_shape(_one_tap(shape, axes), axes)
 
 
 def to_kernel(matrices: Any, shape: tuple[int, ...], axes: KernelAxes) -> Any:
@@ -99,8 +98,7 @@ def at_window_center(matrices: Any, shape: tuple[int, ...], axes: KernelAxes) ->
         shape: shape of the kernel.
         axes: what its axes mean.
     """
-    tap_shape = tuple(1 if i in axes.window else n for i, n in enumerate(shape))
-    tap = to_kernel(matrices, tap_shape, axes)
+    tap = to_kernel(matrices, _one_tap(shape, axes), axes)
     # With "same" padding an even window has its extra tap after the center.
     before = [(n - 1) // 2 if i in axes.window else 0 for i, n in enumerate(shape)]
     width = [
@@ -120,6 +118,11 @@ def check_matrix(name: str, shape: tuple[int, ...]) -> None:
                 "Use 'zeros' for a bias.",
             )
         )
+
+
+def _one_tap(shape: tuple[int, ...], axes: KernelAxes) -> tuple[int, ...]:
+    """The shape of a kernel whose window has one tap."""
+    return tuple(1 if i in axes.window else n for i, n in enumerate(shape))
 
 
 def _grouped_axes(

@@ -59,10 +59,10 @@ class MirroredOrthogonal(LayoutInitializer):
             side.
 
     Example:
-        >>> model = keras.Sequential([keras.Input((8,))])
-        >>> for first in [True] + [False] * 99:
-        ...     kernel = MirroredOrthogonal(mirror_inputs=not first, seed=1)
-        ...     model.add(keras.layers.Dense(16, "relu", kernel_initializer=kernel))
+        >>> kernels = [MirroredOrthogonal(1.0, i > 0, seed=1) for i in range(30)]
+        >>> dense = keras.layers.Dense
+        >>> hidden = [dense(16, "relu", kernel_initializer=one) for one in kernels]
+        >>> model = keras.Sequential([keras.Input((8,)), *hidden])
         >>> x = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
         >>> y = keras.ops.convert_to_numpy(model(x))
         >>> u = y[:, :8] - y[:, 8:]

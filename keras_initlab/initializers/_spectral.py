@@ -6,7 +6,7 @@ import math
 import operator as operators
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 import keras
 import numpy as np
@@ -87,7 +87,7 @@ class SpectralNorm(LayoutInitializer):
         self,
         norm: float = 0.9,
         operator: str = "matrix",
-        input_size: int | Sequence[int] | None = None,
+        input_size: SupportsIndex | Sequence[SupportsIndex] | None = None,
         seed: Any = None,
         input_axes: Sequence[int] | None = None,
         output_axes: Sequence[int] | None = None,

@@ -8,6 +8,7 @@ from ._operations import effect_of as effect_of
 from ._operations import is_activation as is_activation
 from ._paths import layer_paths as layer_paths
 from ._paths import operation_paths as operation_paths
+from ._paths import operations_in_sight as operations_in_sight
 from ._paths import variable_paths as variable_paths
 from ._records import Inspection as Inspection
 from ._records import KernelRecord as KernelRecord

@@ -11,8 +11,9 @@ import keras
 
 from .._errors import UnbuiltModelError, UnsupportedModelError, message
 from .._fans import kernels
+from ._calls import Call
 from ._custom import has_call, is_custom, is_opened
-from ._opening import Call, Opener
+from ._opening import Opener
 from ._trace import Tracer, filled, tracing
 
 

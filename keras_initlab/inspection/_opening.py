@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from .._fans import Kernel, KernelAxes, kernels
+from ._calls import Call
 from ._custom import is_custom, is_opened
 from ._listening import Unseen
 from ._nodes import (
@@ -24,30 +24,6 @@ from ._nodes import (
 )
 from ._trace import Trace, Tracer
 from ._weights import Use, Weight, after, axes_of, use_of
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One call of one operation.
-
-    Attributes:
-        operation: the Keras layer or operation that is called. A shared layer has
-            several calls. None for a learned signal, as a token or a table of places.
-        inputs: indices of the calls whose output it reads; −1, −2, … are the model's
-            first, second, … input.
-        key: tells the call from all others by its place in the graph upstream alone,
-            so that it outlives layers added elsewhere. Seeds rest on it.
-        scope: names of the nested models around it, outermost first.
-        kernels: those of a layer, or what a custom layer hands to a raw operation.
-        arguments: for each input, the name of the layer's argument.
-    """
-
-    operation: Any
-    inputs: tuple[int, ...]
-    key: int = 0
-    scope: tuple[str, ...] = ()
-    kernels: tuple[Kernel, ...] = ()
-    arguments: tuple[str, ...] = ()
 
 
 class Opener:

@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from .._fans import own_variables
+
 
 def layer_paths(model: Any) -> list[tuple[str, Any]]:
     """Returns `(unique path, layer)` for every layer inside a model, once each.
@@ -34,12 +36,28 @@ def operation_paths(model: Any) -> list[tuple[str, Any]]:
     return _named([*layers, *raw])
 
 
+def operations_in_sight(model: Any) -> list[tuple[str, Any]]:
+    """The same without inputs, and without the layers that run in a recurrent loop."""
+    found = operation_paths(model)
+    looped = {
+        id(inner)
+        for _, operation in found
+        if isinstance(operation, keras.layers.RNN)
+        for inner in operation._flatten_layers(include_self=False)
+    }
+    return [
+        (path, operation)
+        for path, operation in found
+        if id(operation) not in looped
+        and not isinstance(operation, keras.layers.InputLayer)
+    ]
+
+
 def variable_paths(model: Any, variables: Sequence[Any]) -> list[str]:
     """Returns a unique path for each of the model's variables."""
     scope_of: dict[int, tuple[str, ...]] = {}
     for layer, scope in _walk(model, (), set()):
-        own = (*layer._trainable_variables, *layer._non_trainable_variables)
-        scope_of.update({id(variable): scope for variable in own})
+        scope_of.update({id(variable): scope for variable in own_variables(layer)})
     return distinct(
         [variable.path for variable in variables],
         [scope_of.get(id(variable), ()) for variable in variables],

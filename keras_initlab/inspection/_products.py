@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from ._opening import Call
+from ._calls import Call
 from ._operations import Effect, activation_name, activation_of, effect_of
 
 _PRODUCTS = ("Dot", "Einsum", "Matmul", "Multiply")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ._opening import Call
+from ._calls import Call
 from ._operations import Effect, effect_of
 
 

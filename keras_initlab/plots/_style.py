@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ SKY = COLORS[5]
 GREY = "#BBBBBB"
 _FEW = 40  # so many points of a line get a marker each
 _DECADES = 100  # less than two decades are few
+_COLUMNS = 4  # of panels of one kind
 
 
 def style() -> Any:
@@ -54,6 +56,28 @@ def new_figure(width: float, height: float, title: str = "") -> Any:
     if title:
         figure.suptitle(title, fontsize=13, fontweight="bold")
     return figure
+
+
+def new_panels(
+    count: int, size: tuple[float, float], rest: float, title: str, least: float = 0.0
+) -> tuple[Any, list[Any]]:
+    """A figure of panels in rows of four, and the panels.
+
+    Args:
+        count: how many panels.
+        size: width and height of each, in inches.
+        rest: inches above and below all.
+        title: title of the figure.
+        least: inches that the figure is wide at least.
+    """
+    columns = min(_COLUMNS, count)
+    rows = math.ceil(count / columns)
+    width, height = size
+    figure = new_figure(max(least, width * columns), height * rows + rest, title)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for axes in panels[count:]:
+        axes.remove()
+    return figure, panels[:count]
 
 
 def color(index: int) -> str:

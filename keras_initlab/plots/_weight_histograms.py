@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from ._histories import shortened
-from ._style import BLUE, SKY, VERMILION, new_figure, style
+from ._style import BLUE, SKY, VERMILION, new_panels, style
 from ._weights_given import Weights, spaced, weights_given
 
-_COLUMNS = 4
-_WIDTH, _HEIGHT, _REST = 2.5, 1.9, 0.8  # inches of a panel, and around them
+_SIZE, _REST = (2.5, 1.9), 0.8  # inches of a panel, and around them
 _WITHIN = 12.0  # widths that differ by less are drawn to one scale
 _BEYOND = 6.0  # so many standard deviations from the mean, the last bin begins
 _ROOM = 0.1  # on either side, in widths
@@ -34,10 +33,11 @@ def weight_histograms(
     title.
 
     Args:
-        weights: `{label: value}` where a value is an initializer, its name, an array or
-            a built layer; or a built model, or layers: then every kernel has a panel.
+        weights: what `weights` takes: a built model or layer, a sequence of them, or
+            `{label: value}` of layers, initializers, their names and arrays.
         shape: of the kernels that initializers draw, as (inputs, outputs).
-        most: how many panels to draw at most, evenly spaced from the first to the last.
+        most: how many kernels to show at most, evenly spaced from the first to the
+            last.
         title: title of the figure.
 
     Returns:
@@ -56,16 +56,11 @@ def weight_histograms(
         mean 2, std 1
     """
     shown, remark = spaced(weights_given("weights", weights, shape), most)
-    columns = min(_COLUMNS, len(shown))
-    rows = math.ceil(len(shown) / columns)
     spans = _spans(shown)
     with style():
-        figure = new_figure(max(5.0, _WIDTH * columns), _HEIGHT * rows + _REST, title)
-        panels = figure.subplots(rows, columns, squeeze=False)
-        for axes, one, span in zip(panels.flat, shown, spans, strict=False):
+        figure, panels = new_panels(len(shown), _SIZE, _REST, title, least=5.0)
+        for axes, one, span in zip(panels, shown, spans, strict=True):
             _draw(axes, one, span)
-        for axes in panels.flat[len(shown) :]:
-            axes.remove()
         figure.supylabel("share of the weights [%]", fontsize=9)
         scales = "" if len(set(spans)) == 1 else "each on an axis of its own"
         note = " · ".join(filter(None, ["weight", scales, remark]))

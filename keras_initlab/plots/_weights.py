@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from ._histories import shortened
 from ._images import KernelImage, image_of
-from ._style import color_bar, new_figure, style
+from ._style import color_bar, new_panels, style
 from ._weights_given import Weights, spaced, weights_given
 
-_COLUMNS = 4
-_WIDTH, _HEIGHT, _REST = 2.5, 2.35, 0.7  # inches of a panel, and around them
+_SIZE, _REST = (2.5, 2.35), 0.7  # inches of a panel, and around them
 _MOST_OF = 0.995  # of the weights lie between the ends of the colors
 _PIXELS = 1000  # more than a panel has on a side
 _TITLE = 24  # characters
@@ -32,11 +30,11 @@ def weights(model: Any, most: int = 12, shape: Any = None, title: str = "") -> A
 
     Args:
         model: a built model or layer, a sequence of them, or `{label: value}` where a
-            value is an array, a built layer, an initializer or its name. The axes of an
-            array are `(inputs, outputs)` or `(*window, inputs, outputs)`.
+            value is a built layer, an initializer, its name or an array, whose axes are
+            `(inputs, outputs)` or `(*window, inputs, outputs)`.
         most: how many kernels to show at most, evenly spaced from the first to the
             last.
-        shape: of the kernels that initializers draw.
+        shape: of the kernels that initializers draw, as (inputs, outputs).
         title: title of the figure.
 
     Returns:
@@ -54,15 +52,10 @@ def weights(model: Any, most: int = 12, shape: Any = None, title: str = "") -> A
         [(64, 32), (8, 8)]
     """
     shown, remark = spaced(weights_given("model", model, shape), most)
-    columns = min(_COLUMNS, len(shown))
-    rows = math.ceil(len(shown) / columns)
     with style():
-        figure = new_figure(_WIDTH * columns, _HEIGHT * rows + _REST, title)
-        panels = figure.subplots(rows, columns, squeeze=False)
-        for axes, one in zip(panels.flat, shown, strict=False):
+        figure, panels = new_panels(len(shown), _SIZE, _REST, title)
+        for axes, one in zip(panels, shown, strict=True):
             _draw(axes, one)
-        for axes in panels.flat[len(shown) :]:
-            axes.remove()
         figure.supylabel("inputs", fontsize=9)
         figure.supxlabel(f"outputs{remark and f' · {remark}'}", fontsize=9)
     return figure

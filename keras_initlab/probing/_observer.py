@@ -12,8 +12,8 @@ import numpy as np
 from keras import ops
 
 from .._activations import rails
-from .._fans import own_kernels
-from ..inspection import activation_of, operation_paths
+from .._fans import own_kernels, own_variables
+from ..inspection import activation_of, operations_in_sight
 from ..signal import Call
 from ._figures import (
     Figures,
@@ -166,27 +166,16 @@ def _shown(mask: Any) -> np.ndarray | None:
 
 
 def _watched(model: Any) -> list[Watched]:
-    found = operation_paths(model)
-    looped = {
-        id(inner)
-        for _, operation in found
-        if isinstance(operation, keras.layers.RNN)
-        for inner in operation._flatten_layers(include_self=False)
-    }
     return [
         _of_interest(path, operation)
-        for path, operation in [*found, (model.name, model)]
-        if id(operation) not in looped
-        and not isinstance(operation, keras.layers.InputLayer)
-        and (not isinstance(operation, keras.Model) or own_variables(operation))
+        for path, operation in [*operations_in_sight(model), (model.name, model)]
+        if not isinstance(operation, keras.Model) or weights_of(operation)
     ]
 
 
 def _of_interest(path: str, operation: Any) -> Watched:
     activation = activation_of(operation)
-    has_weights = any(
-        "float" in variable.dtype for variable in own_variables(operation)
-    )
+    has_weights = any("float" in one.dtype for one in weights_of(operation))
     is_loop = isinstance(operation, keras.layers.RNN)
     is_row = has_weights or activation is not None or is_loop
     limits = rails(activation) if activation is not None and not is_loop else None
@@ -197,15 +186,14 @@ def _of_interest(path: str, operation: Any) -> Watched:
     )
 
 
-def own_variables(operation: Any) -> list[Any]:
+def weights_of(operation: Any) -> list[Any]:
     """The variables of an operation, without those of layers inside it.
 
     A recurrent layer's are those of its cells, which run in a loop and out of sight.
     """
     if isinstance(operation, keras.layers.RNN):
         return list(operation.cell.variables)
-    own = getattr(operation, "_trainable_variables", [])
-    return [*own, *getattr(operation, "_non_trainable_variables", [])]
+    return own_variables(operation)
 
 
 def has_kernel(operation: Any) -> bool:

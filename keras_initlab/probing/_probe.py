@@ -100,7 +100,7 @@ def probe(
         is_synthetic=chosen.name == SYNTHETIC,
         training=training,
         examples=batch.examples,
-        steps=steps_taken(model),
+        trained=steps_taken(model),
     )
 
 

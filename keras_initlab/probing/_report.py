@@ -28,6 +28,13 @@ class SignalReport(Report[LayerSignal]):
         examples: how many examples it ran on.
         trained: what shows that the optimizer has trained the model, else None; the
             std of weights is then no longer that of their initializer.
+
+    Example:
+        >>> hidden = keras.layers.Dense(3, "relu")
+        >>> model = keras.Sequential([keras.Input((4,)), hidden])
+        >>> report = keras_initlab.probe(model, np.ones((8, 4), "float32"))
+        >>> [(layer.kind, layer.units) for layer in report], report.loss_name
+        ([('Dense', 3)], 'synthetic')
     """
 
     def __init__(
@@ -40,7 +47,7 @@ class SignalReport(Report[LayerSignal]):
         is_synthetic: bool,
         training: bool,
         examples: int,
-        steps: str | None,
+        trained: str | None,
     ):
         self._records = tuple(layers)
         self.model_name = model_name
@@ -50,7 +57,7 @@ class SignalReport(Report[LayerSignal]):
         self.is_synthetic = is_synthetic
         self.training = training
         self.examples = examples
-        self.trained = steps
+        self.trained = trained
 
     @property
     def diagnosis(self) -> tuple[str, ...]:

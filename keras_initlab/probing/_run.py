@@ -18,7 +18,7 @@ from ._batch import Batch
 from ._figures import is_signal, measured
 from ._layers import LayerSignal, layer_signals
 from ._objective import Objective, own_loss
-from ._observer import Observer, own_variables
+from ._observer import Observer, weights_of
 from ._weights import WeightSignal, weight_signal
 
 
@@ -76,14 +76,19 @@ def run(model: Any, batch: Batch, objective: Objective, training: bool) -> Passe
     given = [one for one in keras.tree.flatten(batch.x) if is_signal(one)]
     inputs = [measured(to_numpy(one)) for one in given]
     watched = [one for one in _in_order(observer) if one.is_row]
-    names = {
+    names = _activation_names(watched)
+    records = layer_signals(watched, names, found, inputs, objective.scale)
+    value = float(to_numpy(ops.stop_gradient(loss))) / objective.scale
+    return Passed(value, records, _broken(observer))
+
+
+def _activation_names(watched: list[Any]) -> dict[int, str]:
+    """The names of the activations, by the operation's id."""
+    return {
         id(one.operation): name_of(one.activation)
         for one in watched
         if one.activation is not None
     }
-    records = layer_signals(watched, names, found, inputs, objective.scale)
-    value = float(to_numpy(ops.stop_gradient(loss))) / objective.scale
-    return Passed(value, records, _broken(observer))
 
 
 def _in_order(observer: Observer) -> list[Any]:
@@ -111,7 +116,7 @@ def _weights(
     found: dict[int, tuple[WeightSignal, ...]] = {}
     # A wrapper may list the variables of the layer within, which comes after it.
     for one in reversed(observer.watched.values()):
-        own = {id(v): v for v in own_variables(one.operation)}
+        own = {id(v): v for v in weights_of(one.operation)}
         found[id(one.operation)] = tuple(
             weight_signal(variable, paths.pop(key), known, slopes.get(key), scale)
             for key, variable in own.items()

@@ -12,14 +12,13 @@ from rich.console import Group
 from rich.text import Text
 
 from .._errors import message
-from .._reports import Report
+from .._reports import Report, new_table
 from ._apply import kernel_values
 from ._grouping import skeleton, spanned
 from ._report import (
     add_blocks,
     common_prefix,
     folded_label,
-    new_table,
     notes,
     shown_paths,
 )

@@ -27,6 +27,15 @@ class Recommendation(Report[Row]):
         issues: names of what is unusual about the model.
         advice: sentences on what to do about it.
         model_name: the model's name.
+
+    Example:
+        >>> layers = [keras.layers.Dense(16, "relu"), keras.layers.Dense(3)]
+        >>> model = keras.Sequential([keras.Input((8,)), *layers])
+        >>> advice = keras_initlab.recommend(model)
+        >>> [(row.role, type(row.initializer).__name__) for row in advice]
+        [('hidden', 'LecunNormal'), ('output', 'HeNormal')]
+        >>> advice.apply(seed=0, dry_run=True).is_dry_run
+        True
     """
 
     def __init__(

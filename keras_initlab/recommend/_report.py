@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from .._reports import new_table
 from ._grouping import blocks, skeleton, spanned
 from ._row import Row, initializer_label
 
@@ -59,17 +59,6 @@ def folded_label(label: str) -> str:
     if len(label) <= _LONGEST_LABEL:
         return label
     return label.replace("(", "(\n  ", 1).replace(", ", ",\n  ")
-
-
-def new_table(title: str) -> Table:
-    """Returns an empty table in the style of all reports."""
-    return Table(
-        title=title,
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
 
 
 def add_blocks(

@@ -55,6 +55,11 @@ class WidthsRecommendation:
         depth_category: `shallow`, `deep` or `very_deep`.
         hidden: number of hidden layers.
         params: number of weights and biases.
+
+    Example:
+        >>> found = recommend_widths([784, 128, 10])
+        >>> found.depth_category, found.params
+        ('shallow', 101770)
     """
 
     method: str
@@ -68,7 +73,7 @@ class WidthsRecommendation:
 
 
 def recommend_widths(
-    widths: Sequence[int], activation: str = "relu"
+    widths: Iterable[int], activation: str = "relu"
 ) -> WidthsRecommendation:
     """Returns what the rule table says about a dense network of these widths.
 

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from .._fans import keras_fans
+from ..initializers._he import TRUNCATED_STD
 from ..inspection import KernelRecord
 
 PLAIN = (
@@ -23,7 +24,6 @@ PLAIN = (
     keras.initializers.VarianceScaling,
 )
 _CUT = 2.0  # in units of the uncut std, as Keras has it
-_STD_LEFT = 0.87962566103423978  # of a standard normal cut there
 _BLOCK = 2**15  # numbers that stay in a processor's cache
 _PLACE_BITS = 18  # of a number's 32 bits, that choose the place within a strip
 _PLACES = 2**_PLACE_BITS
@@ -70,7 +70,7 @@ def truncated_normal(shape: tuple[int, ...], std: float, seed: int) -> np.ndarra
         np.take(widths, strip, out=width, mode="clip")
         low += np.multiply(width, place, out=width)
         part = values[start : start + _BLOCK]
-        np.multiply(low[: part.size], np.float32(std / _STD_LEFT), out=part)
+        np.multiply(low[: part.size], np.float32(std / TRUNCATED_STD), out=part)
     return values.reshape(shape)
 
 

@@ -117,7 +117,7 @@ def digits():
 def groups_of(options):
     """Settings of all runs, in lists that share a model."""
     names = options.activations or activations()
-    for depth, activation in itertools.product(options.depths, names):
+    for depth, activation in [(d, a) for d in options.depths for a in names]:
         if depth < 1000 or activation in DEEPEST:
             yield [
                 run_of(activation, depth, arm, seed, rate, options.width)
