@@ -238,16 +238,9 @@ def draw_accuracy(axes: Any, run: Run) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Returns the options."""
-    parser = lab.parser(__doc__, "cnn_dead_relus.png")
+    parser = lab.parser(__doc__, "cnn_dead_relus.png", epochs=12, quick_epochs=4)
     parser.add_argument("--bias", type=float, default=-0.5, help="default: -0.5")
-    parser.add_argument("--epochs", type=int, default=12, help="default: 12")
-    parser.add_argument("--seeds", type=int, default=3, help="how many; default: 3")
-    options = parser.parse_args(arguments)
-    if options.epochs < 1 or options.seeds < 1:
-        parser.error("--epochs and --seeds must be at least 1")
-    if options.quick:
-        options.epochs, options.seeds = min(options.epochs, 4), 1
-    return options
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

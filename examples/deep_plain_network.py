@@ -204,7 +204,7 @@ def tidied(figure: Any, panels: Any) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Returns the options."""
-    parser = lab.parser(__doc__, "deep_plain_network.png")
+    parser = lab.parser(__doc__, "deep_plain_network.png", epochs=10, quick_epochs=2)
     parser.add_argument(
         "--activations",
         nargs="+",
@@ -219,10 +219,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="hidden layers; default: 3 10 30",
     )
     options = parser.parse_args(arguments)
-    options.epochs, options.seeds = (10, 3)
     if options.quick:
         options.activations, options.depths = options.activations[:1], [2, 15]
-        options.epochs, options.seeds = (2, 1)
     return options
 
 

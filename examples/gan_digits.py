@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[Run]]:
     features = classifier(train, test, options)
     floor = frechet(*(features.predict(x, verbose=0) for x, _ in (train, test)))
     lab.console.print(f"real images to train on are {floor:.2f} from those to test on")
-    seeds = range(options.seed, options.seed + (1 if options.quick else 3))
+    seeds = range(options.seed, options.seed + options.seeds)
     runs: dict[str, list[Run]] = {start: [] for start in COLORS}
     for seed in seeds:
         for start in COLORS:
@@ -346,12 +346,10 @@ def draw_images(figure: Any, runs: dict[str, list[Run]], real: np.ndarray) -> No
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Returns the options."""
-    parser = lab.parser(__doc__, "gan_digits.png")
-    parser.add_argument("--epochs", type=int, help="default: 40, with --quick 3")
+    parser = lab.parser(__doc__, "gan_digits.png", epochs=40, quick_epochs=3)
     normalize = "batch normalization in both networks, as DCGAN has it"
     parser.add_argument("--normalize", action="store_true", help=normalize)
     options = parser.parse_args(arguments)
-    options.epochs = options.epochs or (3 if options.quick else 40)
     options.every = 1 if options.quick else 5
     return options
 

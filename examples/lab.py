@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -20,19 +22,48 @@ Split = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 console = Console()
 
 
-def parser(header: str | None, figure: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Options whose defaults for epochs and seeds are smaller with `--quick`."""
+
+    usual: dict[str, int]
+    small: dict[str, int]
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Returns the options, or exits with a message if they make no sense."""
+        options = super().parse_args(args, namespace)
+        for name, default in (self.small if options.quick else self.usual).items():
+            if getattr(options, name) is None:
+                setattr(options, name, default)
+            value = getattr(options, name)
+            if value < 1:
+                self.error(f"--{name} must be at least 1. Received: {value}")
+        return options
+
+
+def parser(
+    header: str | None, figure: str, epochs: int | None = None, quick_epochs: int = 1
+) -> Parser:
     """Returns a parser with the options that every example has.
 
     Args:
         header: the script's docstring, which `--help` prints.
         figure: name of the file that the figure is saved as.
+        epochs: how long a training takes; None for a script that has no such option.
+        quick_epochs: and with `--quick`.
     """
-    options = argparse.ArgumentParser(
+    options = Parser(
         description=header, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     quick = "a small version in well under a minute, to see that it works"
     options.add_argument("--quick", action="store_true", help=quick)
-    options.add_argument("--seed", type=int, default=0, help="default: 0")
+    options.add_argument("--seed", type=int, default=0, help="the first; default: 0")
+    options.usual, options.small = {"seeds": 3}, {"seeds": 1}
+    if epochs is not None:
+        options.usual |= {"epochs": epochs}
+        options.small |= {"epochs": quick_epochs}
+    for name, default in options.usual.items():
+        text = f"default: {default}, with --quick {options.small[name]}"
+        options.add_argument(f"--{name}", type=int, help=text)
     options.add_argument(
         "--figure", type=Path, default=Path(figure), help=f"default: {figure}"
     )
@@ -102,6 +133,7 @@ def report(
         lower_is_better: as a loss is.
     """
     sign = 1 if lower_is_better else -1
+    about = made_by(options) if options.results else {}
 
     def place(start: str) -> float:
         mean = float(sign * np.mean(values[start]))
@@ -112,6 +144,7 @@ def report(
     table.add_column(metric, justify="right")
     for start in sorted(values, key=place):
         row = {
+            **about,
             "task": task,
             "start": start,
             "metric": metric,
@@ -124,3 +157,14 @@ def report(
             with options.results.open("a") as file:
                 file.write(json.dumps(row) + "\n")
     console.print(table)
+
+
+def made_by(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns what made the results: the script, its options, the backend."""
+    settings = {
+        name: value.name if isinstance(value, Path) else value
+        for name, value in vars(options).items()
+        if name not in ("figure", "results")
+    }
+    backend = keras.backend.backend()
+    return {"script": Path(sys.argv[0]).stem, "settings": settings, "backend": backend}

@@ -61,8 +61,8 @@ def main(arguments: list[str] | None = None) -> initlab.Comparison:
             partial(build, depth),
             quick_ones() if options.quick else INITIALIZERS,
             partial(data, options.seed),
-            epochs=2 if options.quick else 10,
-            seeds=range(options.seed, options.seed + (1 if options.quick else 3)),
+            epochs=options.epochs,
+            seeds=range(options.seed, options.seed + options.seeds),
             executor=client.get_executor(),
             results=options.runs,
         )
@@ -129,7 +129,7 @@ def connected(options: argparse.Namespace) -> Iterator[Any]:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Returns the options."""
-    parser = lab.parser(__doc__, "sweep_on_dask.png")
+    parser = lab.parser(__doc__, "sweep_on_dask.png", epochs=10, quick_epochs=2)
     parser.add_argument("--scheduler", help="its address; default: a cluster here")
     cores = os.cpu_count() or 1
     parser.add_argument(

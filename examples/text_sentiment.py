@@ -233,24 +233,17 @@ def draw(axes: Any, runs: Sequence[Any], color: str, label: str) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Returns the options."""
-    parser = lab.parser(__doc__, "text_sentiment.png")
+    parser = lab.parser(__doc__, "text_sentiment.png", epochs=3, quick_epochs=2)
     parser.add_argument("--imdb", action="store_true", help="film reviews, downloaded")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="your own texts")
-    parser.add_argument("--epochs", type=int, default=3, help="default: 3")
-    parser.add_argument("--seeds", type=int, default=3, help="how many; default: 3")
     options = parser.parse_args(arguments)
     check(parser, options)
-    options.starts = list(STARTS)
-    if options.quick:
-        options.starts = ["default", "recommended"]
-        options.epochs, options.seeds = min(options.epochs, 2), 1
+    options.starts = ["default", "recommended"] if options.quick else list(STARTS)
     return options
 
 
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Exits with a message, code 2, if there is nothing to learn from."""
-    if min(options.epochs, options.seeds) < 1:
-        parser.error("--epochs and --seeds must be at least 1")
     if options.imdb == (options.data is not None):
         parser.error("--imdb or --data, not both" if options.imdb else NEITHER)
     for name in ("positive.txt", "negative.txt") if options.data else ():

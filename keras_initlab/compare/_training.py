@@ -20,6 +20,7 @@ from ..signal import Measured, Recipe, TrainingObserver
 from ..signal._record import replaced
 from ._data import Batches, Data, first_inputs, load_once
 from ._starts import built, start, takes_initializer
+from ._tracing import expecting_traces
 
 # All threads of a process share Keras's global seed; a Dask worker has several.
 _ALONE = threading.Lock()
@@ -55,7 +56,7 @@ class Task:
 
 def carry_out(task: Task, on_epoch: Callable[[], Any] = lambda: None) -> dict[str, Any]:
     """Runs a task and returns plain values: its curves, or what went wrong."""
-    with _ALONE:
+    with _ALONE, expecting_traces():
         try:
             return _trained(task, on_epoch)
         except Exception as error:  # of the user's function, of Keras, of a backend
