@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_initlab._errors import message
-from keras_initlab._fans import own_variables
+from keras_initlab._paths import own_variables
 from keras_initlab.inspection import activation_of
 from keras_initlab.signal import (
     Measured,

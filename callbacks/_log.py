@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex
 
-from keras_initlab._errors import message
-from keras_initlab._files import append_whole, check_folder
+from keras_initlab._errors import check_flag, message
+from keras_initlab._files import append_whole, checked_file
 
 Log = Callable[[dict[str, float], int], Any]
 
@@ -33,9 +33,8 @@ class FileLog:
     """
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False):
-        check_folder("path", Path(path))
-        self.path = Path(path).absolute()
-        self._is_new = not append
+        self.path = checked_file("path", path)
+        self._is_new = not check_flag("append", append)
         if append and self.path.exists():
             _end_line(self.path)
 

@@ -11,8 +11,8 @@ from rich.console import Console
 
 import keras_initlab.plots as plots
 from keras_initlab._errors import check_choice, message
-from keras_initlab._fans import own_variables
 from keras_initlab._pandas import load_pandas
+from keras_initlab._paths import own_variables
 from keras_initlab.inspection import (
     activation_of,
     operation_paths,
@@ -113,7 +113,9 @@ class ObservingCallback(keras.callbacks.Callback):
         if logs is not None:
             logs.update(summary)
         if self.verbose and line and is_first:
-            Console().print(line, highlight=False, markup=False, soft_wrap=True)
+            Console(emoji=False).print(
+                line, highlight=False, markup=False, soft_wrap=True
+            )
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Stops observing."""

@@ -15,7 +15,8 @@ import numpy as np
 from keras import layers
 
 from keras_initlab._activations._pointwise import check_pointwise, resolve
-from keras_initlab._fans import own_kernels, own_variables, variable_of
+from keras_initlab._fans import own_kernels, variable_of
+from keras_initlab._paths import own_variables
 from keras_initlab.inspection import activation_of, is_activation, operation_paths
 from keras_initlab.inspection._graph import read_calls
 from keras_initlab.signal import Reduction, channel_axis, mean_size_per_unit

@@ -21,7 +21,7 @@ import numpy as np
 
 from keras_initlab._arrays import to_numpy
 from keras_initlab._errors import message
-from keras_initlab._files import append_whole, check_folder
+from keras_initlab._files import append_whole, checked_path
 
 
 class TensorBoardLog:
@@ -59,8 +59,7 @@ class TensorBoardLog:
     """
 
     def __init__(self, directory: str | os.PathLike[str]):
-        check_folder("directory", Path(directory))
-        self.directory = Path(directory).absolute()
+        self.directory = checked_path("directory", directory)
         self._file: Path | None = None
 
     def __call__(

@@ -107,7 +107,7 @@ def check_flag(name: str, value: Any) -> bool:
 def check_choice(name: str, value: Any, allowed: Iterable[str]) -> str:
     """Returns `value`, or raises if it is not among `allowed`."""
     names = sorted(allowed)
-    if value not in names:
+    if not isinstance(value, str) or value not in names:
         raise ValueError(
             message(
                 f"`{name}` must be one of {', '.join(map(repr, names))}.",
@@ -118,6 +118,8 @@ def check_choice(name: str, value: Any, allowed: Iterable[str]) -> str:
 
 
 def _is_real(value: Any) -> bool:
+    if getattr(value, "ndim", 0):  # NumPy before 2.4 takes an array of one for it
+        return False
     try:
         return math.isfinite(value)
     except (TypeError, ValueError, OverflowError):

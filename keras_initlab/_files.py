@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 from ._errors import message
 
@@ -38,8 +39,23 @@ def append_whole(path: Path, data: bytes, anew: bool = False) -> None:
         os.close(file)
 
 
-def check_folder(name: str, path: Path) -> None:
-    """Raises if the folder that a file or directory is to lie in does not exist."""
+def checked_path(name: str, value: Any) -> Path:
+    """Returns a path as a whole one, or raises if nothing can be written there.
+
+    Raises:
+        ValueError: if it is no path, or the folder it is to lie in does not exist.
+    """
+    is_path = isinstance(value, (str, os.PathLike))
+    text = os.fspath(value) if is_path else b""
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(
+            message(
+                f"`{name}` must be a path.",
+                f"{name}={value!r}",
+                "Pass a str or a Path.",
+            )
+        )
+    path = Path(text)
     if not path.parent.is_dir():
         raise ValueError(
             message(
@@ -48,3 +64,22 @@ def check_folder(name: str, path: Path) -> None:
                 "Make it with `pathlib.Path(...).mkdir(parents=True)`.",
             )
         )
+    return path.absolute()
+
+
+def checked_file(name: str, value: Any) -> Path:
+    """Returns the path of a file, or raises if none can be there.
+
+    Raises:
+        ValueError: as `checked_path` does, and if a directory is there.
+    """
+    path = checked_path(name, value)
+    if path.is_dir():
+        raise ValueError(
+            message(
+                f"`{name}` must name a file.",
+                f"{name}={str(value)!r}, a directory",
+                "Name a file in it.",
+            )
+        )
+    return path

@@ -13,14 +13,14 @@ import numpy as np
 from . import _seeds
 from ._choosing import chosen
 from ._drawing import draw, draw_bias
-from ._errors import check_count, message
+from ._errors import check_count, check_flag, message
 from ._fans import (
     KernelAxes,
     check_built,
     own_kernels,
-    own_variables,
     variable_of,
 )
+from ._paths import own_variables
 from ._writing import Applied, fresh_slots, write
 
 
@@ -76,6 +76,7 @@ def reinitialize(
         >>> applied.undo()
     """
     check_built("model", model)
+    check_flag("reset_optimizer", reset_optimizer)
     if seed is not None:
         seed = check_count("seed", seed, usual=0, least=0)
     base = _seeds.fresh() if seed is None else seed

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Record = TypeVar("Record")
 
@@ -30,12 +31,26 @@ def as_text(rendered: Any, width: int | None = None) -> str:
 def new_table(title: str) -> Table:
     """Returns an empty table in the style of all reports."""
     return Table(
-        title=title,
+        title=Text(printable(title), style="table.title"),
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
+
+
+def printable(name: str) -> str:
+    r"""Returns a name as it can be shown: on one line, steering no terminal.
+
+    >>> printable(chr(27))
+    '\\x1b'
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
+def plain(cells: Iterable[str]) -> list[Text]:
+    """Returns the cells of a table's row as they are: `[a]` and `:b:` are no markup."""
+    return [Text(cell) for cell in cells]
 
 
 class Report(Sequence[Record], Generic[Record]):

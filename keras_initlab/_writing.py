@@ -12,6 +12,7 @@ import numpy as np
 
 from ._arrays import as_numpy, kept, to_numpy
 from ._errors import StructureChangedError, message
+from ._paths import variable_paths
 
 Values = Sequence[tuple[Any, np.ndarray]]
 
@@ -20,7 +21,7 @@ class Applied:
     """What was written into a model, and the way back.
 
     Attributes:
-        changed: paths of the variables that were written, or would be.
+        changed: paths of the variables that were written, or would be, each unique.
         magnitudes: for each of them `(before, after)`: the root mean square of its
             former values and of the new ones.
         nbytes: size of the copy of the former values that `undo` holds.
@@ -42,10 +43,12 @@ class Applied:
         self._model = weakref.ref(model)
         self._structure = structure(model)
         self._former = [] if is_dry_run else former
-        self.changed = tuple(variable.path for variable, _ in fresh)
+        self.changed = tuple(variable_paths(model, [one for one, _ in fresh]))
         self.magnitudes = {
-            variable.path: (_root_mean_square(before), _root_mean_square(after))
-            for (variable, before), (_, after) in zip(former, fresh, strict=True)
+            path: (_root_mean_square(before), _root_mean_square(after))
+            for path, (_, before), (_, after) in zip(
+                self.changed, former, fresh, strict=True
+            )
         }
         self.nbytes = sum(value.nbytes for _, value in self._former)
         self.seed = seed

@@ -10,6 +10,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import keras
 import numpy as np
 import pytest
+from hostile_report import HostileReport
 
 # On JAX nearly all time goes into compiling. What these ask of the callbacks' rules and
 # files is asked on the two other backends every day, and here with `-m slow`.
@@ -17,6 +18,11 @@ LONG_ON_JAX = (
     *("test_alerts.py", "test_frames.py", "test_lives.py"),
     *("test_planted_faults.py", "test_tensorboard.py"),
 )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "hostile(*names): hostile input to public names")
+    config.pluginmanager.register(HostileReport())
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses

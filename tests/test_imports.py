@@ -14,6 +14,7 @@ FLOORS = {
     "_errors": 0,
     "_arrays": 0,
     "_reports": 0,
+    "_paths": 1,
     "_seeds": 1,
     "_choosing": 1,
     "_files": 1,

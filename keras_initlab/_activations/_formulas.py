@@ -64,7 +64,7 @@ def formula_of(function: Callable[..., Any]) -> Callable[[Array], Array] | None:
 
 
 def _accepts(formula: Callable[..., Array], arguments: dict[str, Any]) -> bool:
-    if isinstance(formula, np.ufunc):  # before NumPy 2 they tell no signature
+    if isinstance(formula, np.ufunc):  # which had no signature before NumPy 2.4
         return not arguments
     try:
         inspect.signature(formula).bind(None, **arguments)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 
 from .._errors import message
 from ._command import UsageError
+from ._screening import screened
 
 _SUFFIX = ".keras"
 _LONGEST_CAUSE = 300
@@ -25,6 +27,7 @@ def load(path: Path, with_optimizer: bool = False) -> keras.Model:
         UsageError: if there is no such file, it is no such model, or holds code.
     """
     _check_file(path)
+    _screen(path, with_optimizer)
     try:
         loaded = keras.saving.load_model(path, compile=with_optimizer, safe_mode=True)
     except Exception as error:  # Keras raises whatever its layers raise
@@ -79,6 +82,31 @@ def _check_file(path: Path) -> None:
         raise UsageError(_no_model(path, what))
 
 
+def _screen(path: Path, with_compile: bool) -> None:
+    """Raises for a file that names more than what models are made of."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = screened(archive, with_compile)
+    except Exception as error:  # whatever a broken file makes the readers raise
+        raise _refusal(path, error) from error
+    if found.code:
+        raise UsageError(_holds_code(path))
+    if found.foreign:
+        raise UsageError(_holds_foreign(path, _listed(found.foreign)))
+    if found:
+        raise UsageError(
+            message(
+                "`model` must hold nothing but a model.",
+                f"{path} with {_listed(found)}",
+                f"Save the model anew with `model.save('model{_SUFFIX}')`.",
+            )
+        )
+
+
+def _listed(found: Sequence[str]) -> str:
+    return "; ".join(dict.fromkeys(found))[:_LONGEST_CAUSE]
+
+
 def _no_model(path: Path, what: str) -> str:
     return message(
         f"`model` must be a {_SUFFIX} file that holds a model.",
@@ -91,22 +119,26 @@ def _refusal(path: Path, error: BaseException) -> UsageError:
     """What to say of a file that Keras does not load."""
     cause = " ".join(str(error).split())
     if "safe_mode" in cause or "unsafe" in cause:
-        return UsageError(
-            message(
-                "`model` must not hold Python code; no `safe_mode=False` is offered.",
-                f"{path} with a Lambda layer, or another object that is code",
-                "If you trust the file, load it yourself by `keras.saving.load_model("
-                "path, safe_mode=False)` and call `keras_initlab.recommend(model)`.",
-            )
-        )
+        return UsageError(_holds_code(path))
     if "register_keras_serializable" in cause or "custom_objects" in cause:
-        return UsageError(
-            message(
-                "`model` must be made of Keras's own classes.",
-                f"{path}, {cause[:_LONGEST_CAUSE]}",
-                "Import your classes in Python, load the model there and call "
-                "`keras_initlab.recommend(model)`.",
-            )
-        )
+        return UsageError(_holds_foreign(path, cause[:_LONGEST_CAUSE]))
     what = f"{type(error).__name__}: {cause[:_LONGEST_CAUSE]}"
     return UsageError(_no_model(path, what))
+
+
+def _holds_code(path: Path) -> str:
+    return message(
+        "`model` must not hold Python code; no `safe_mode=False` is offered.",
+        f"{path} with a Lambda layer, or another object that is code",
+        "If you trust the file, load it yourself by `keras.saving.load_model("
+        "path, safe_mode=False)` and call `keras_initlab.recommend(model)`.",
+    )
+
+
+def _holds_foreign(path: Path, what: str) -> str:
+    return message(
+        "`model` must be made of Keras's own classes.",
+        f"{path}, {what}",
+        "Import your classes in Python, load the model there and call "
+        "`keras_initlab.recommend(model)`.",
+    )

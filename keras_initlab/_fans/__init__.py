@@ -15,7 +15,6 @@ from ._kernels import fans as fans
 from ._kernels import kernels as kernels
 from ._kernels import register_fans as register_fans
 from ._layouts import own_kernels as own_kernels
-from ._layouts import own_variables as own_variables
 from ._layouts import variable_of as variable_of
 from ._placement import Placement as Placement
 from ._placement import placed as placed

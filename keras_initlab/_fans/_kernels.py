@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 
 from .._errors import UnbuiltModelError, UnknownLayerWarning, message
+from .._paths import variable_paths
 from ._axes import Fans, KernelAxes
 from ._layouts import own_kernels, register, variable_of
 
@@ -82,7 +83,8 @@ def fans(layer: keras.Layer) -> dict[str, Fans]:
         layer: a built Keras layer or model.
 
     Returns:
-        A dict `{variable path: Fans(fan_in, fan_out)}`. A layer of a class that is
+        A dict `{variable path: Fans(fan_in, fan_out)}`; equal paths in nested models
+        are told apart by the models around them. A layer of a class that is
         not known (a custom layer) gets Keras's rule for the shape of its kernel, with
         an `UnknownLayerWarning`; `register_fans` makes it known.
 
@@ -103,7 +105,8 @@ def fans(layer: keras.Layer) -> dict[str, Fans]:
     check_built("layer", layer)
     found = kernels(layer)
     _warn_of_unknown(found)
-    return {kernel.variable.path: kernel.fans for kernel in found}
+    paths = variable_paths(layer, [kernel.variable for kernel in found])
+    return {path: kernel.fans for path, kernel in zip(paths, found, strict=True)}
 
 
 def check_built(name: str, layer: Any) -> None:

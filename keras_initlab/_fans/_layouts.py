@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import keras
 
 from .._errors import message
+from .._paths import own_variables
 from ._axes import KernelAxes, keras_axes
 
 Layouts = Mapping[str, KernelAxes]
@@ -61,15 +62,6 @@ def variable_of(layer: Any, name: str) -> keras.Variable | None:
             return value
     own = own_variables(layer)
     return next((variable for variable in own if variable.name == name), None)
-
-
-def own_variables(operation: Any) -> list[Any]:
-    """Returns the variables of a layer, without those of layers inside it.
-
-    None for a raw operation.
-    """
-    own = getattr(operation, "_trainable_variables", [])
-    return [*own, *getattr(operation, "_non_trainable_variables", [])]
 
 
 def _checked(layer_class: type, layouts: Any) -> Layouts:

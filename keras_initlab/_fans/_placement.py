@@ -24,8 +24,9 @@ from typing import Any
 
 import keras
 
+from .._paths import own_variables
 from ._axes import KernelAxes
-from ._layouts import own_kernels, own_variables, variable_of
+from ._layouts import own_kernels, variable_of
 
 try:
     from keras.src.backend.common import global_state as _global_state

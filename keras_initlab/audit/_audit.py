@@ -15,7 +15,7 @@ from rich.text import Text
 from .._arrays import to_numpy
 from .._errors import NoKernelsError, UnsupportedModelError, message
 from .._fans import check_built, kernels
-from .._reports import Report
+from .._reports import Report, printable
 from ..inspection import variable_paths
 from ..recommend import asked_gain, recommend
 from . import _broken, _fresh
@@ -73,7 +73,7 @@ class Audit(Report[Finding]):
 
     def __rich__(self) -> Any:
         state = f"trained: {self.trained}" if self.trained else "fresh weights"
-        title = f"{self.model_name}: {self.kernels} kernels, {state}"
+        title = f"{printable(self.model_name)}: {self.kernels} kernels, {state}"
         if not self:
             return Group(Text(title), Text("nothing found", style="green"))
         return Group(_table(title, self), *_cures(self))
@@ -166,15 +166,16 @@ def _is_float(variable: Any) -> bool:
 
 
 def _table(title: str, findings: Sequence[Finding]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    heading = Text(title, style="table.title")
+    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("weight", overflow="fold")
     table.add_column("what is wrong")
     for heading in ("measured", "expected"):
         table.add_column(heading, justify="right", no_wrap=True)
     for finding in findings:
         table.add_row(
-            finding.path,
-            f"[yellow]{finding.kind}[/yellow]: {finding.text}",
+            Text(printable(finding.path)),
+            Text.assemble((finding.kind, "yellow"), f": {finding.text}"),
             f"{finding.measured:.3g}",
             finding.range,
         )

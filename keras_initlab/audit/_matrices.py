@@ -41,7 +41,8 @@ class Weights:
     @property
     def is_constant(self) -> bool:
         """Whether all values are one."""
-        return self.values.size > 1 and bool(np.ptp(self.values) == 0)
+        is_several = self.values.size > 1 and self.is_finite
+        return is_several and bool(np.ptp(self.values) == 0)
 
     @property
     def bias(self) -> np.ndarray | None:
@@ -59,8 +60,9 @@ class Weights:
         stack = self.values.transpose([*batch, *rows, *columns]).reshape(sizes)
         if sizes[2] % axes.blocks:
             return stack
-        apart = stack.reshape(sizes[0], sizes[1], axes.blocks, -1)
-        return apart.swapaxes(1, 2).reshape(-1, sizes[1], sizes[2] // axes.blocks)
+        batches, sums, units = sizes[0], sizes[1], sizes[2] // axes.blocks
+        apart = stack.reshape(batches, sums, axes.blocks, units)
+        return apart.swapaxes(1, 2).reshape(batches * axes.blocks, sums, units)
 
 
 def _size(shape: Sequence[int], axes: Sequence[int]) -> int:

@@ -97,7 +97,7 @@ class Reporter:
         )
 
     def _print(self, line: str) -> None:
-        self._bar.console.print(line, markup=False, soft_wrap=True)
+        self._bar.console.print(line, markup=False, emoji=False, soft_wrap=True)
 
 
 def _summary(run: Run) -> str:

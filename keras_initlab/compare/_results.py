@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from .._errors import message
-from .._files import append_whole, check_folder
+from .._files import append_whole, checked_file
 
 _KIND = {"keras_initlab": "compare", "version": 1}
 
@@ -38,8 +37,7 @@ class ResultsFile:
         settings: Mapping[str, Any],
         described: Mapping[str, str],
     ):
-        self.path = Path(path).absolute()
-        check_folder("results", self.path)
+        self.path = checked_file("results", path)
         self.finished: dict[tuple[str, int], dict[str, Any]] = {}
         self._described = described
         header, *lines = self._read() or [None]

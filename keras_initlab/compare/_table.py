@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
+from .._reports import printable
 from ._ranking import Score, metrics_of, ranked, score
 from ._run import Run
 from ._words import figure
@@ -33,7 +35,7 @@ def table(title: str, labels: Sequence[str], runs: Sequence[Run]) -> Table:
     metrics = metrics_of(runs)
     shown = _shown(metrics)
     found = Table(
-        title=title,
+        title=Text(title, style="table.title"),
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -45,7 +47,7 @@ def table(title: str, labels: Sequence[str], runs: Sequence[Run]) -> Table:
         found.add_column(_HEADS[metric], justify="right", no_wrap=True)
     for first in ranked(labels, runs, metrics[0]):
         scores = [score(first.label, runs, metric) for metric in shown]
-        found.add_row(first.label, *map(_cell, shown, scores))
+        found.add_row(Text(printable(first.label)), *map(_cell, shown, scores))
     return found
 
 

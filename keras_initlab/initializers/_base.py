@@ -30,7 +30,7 @@ class SeededInitializer(keras.initializers.Initializer):
     seed: Any
 
     def __init__(self, seed: Any = None):
-        super().__init__(seed=_checked_seed(seed))
+        super().__init__(seed=checked_seed(seed))
 
     def _stream(self) -> Any:
         """The seed for one draw at the place that is being drawn for."""
@@ -165,7 +165,7 @@ def checked_dtype(dtype: Any) -> str:
     return dtype
 
 
-def _checked_seed(seed: Any) -> Any:
+def checked_seed(seed: Any) -> Any:
     # Keras hands ints to JAX as uint32, and restores a generator from a dict.
     is_int = isinstance(seed, int) and not isinstance(seed, bool)
     if (is_int and 0 <= seed < 2**32) or isinstance(

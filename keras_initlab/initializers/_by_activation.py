@@ -10,6 +10,7 @@ import keras
 from .._activations import gain, resolve
 from .._errors import check_positive
 from .._fans import Fans
+from ._base import checked_seed
 from ._he import AdaptiveHe
 
 # The textbook's choice: scale, fan, distribution.
@@ -59,6 +60,7 @@ def initializer_for(activation: Any, fan: Any = None, seed: Any = None) -> Any:
         Klambauer et al. 2017, 1706.02515, section 3, for SELU.
     """
     name, _ = resolve(activation)
+    seed = checked_seed(seed)
     if name not in _TEXTBOOK:
         if fan is None:
             return AdaptiveHe(depth=0, activation=activation, seed=seed)

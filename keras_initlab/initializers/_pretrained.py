@@ -95,12 +95,12 @@ class MatchPretrained(LayoutInitializer):
             return cls._from_layer(kernel, match_mean, seed)
         values = _as_array(kernel)
         if not _varies(values):
+            broken = np.count_nonzero(~np.isfinite(values))
             raise ValueError(
                 message(
                     "`kernel` must hold finite weights that vary.",
-                    f"kernel of shape {values.shape} with "
-                    f"{np.count_nonzero(~np.isfinite(values))} NaN or Inf"
-                    + (f" and std {values.std():.3g}" if values.size else ""),
+                    f"kernel of shape {values.shape} with {broken} NaN or Inf"
+                    + ("" if broken or not values.size else " and std 0"),
                 )
             )
         mean = float(values.mean()) if match_mean else 0.0
@@ -155,8 +155,11 @@ def _varies(values: np.ndarray) -> bool:
 
 def _as_array(kernel: Any) -> np.ndarray:
     try:
-        return to_numpy(kernel).astype("float64")
-    except (TypeError, ValueError) as error:
+        values = to_numpy(kernel)
+        if np.iscomplexobj(values):
+            raise TypeError("complex")
+        return values.astype("float64")
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             message("`kernel` must be an array of numbers.", f"kernel={kernel!r}")
         ) from error

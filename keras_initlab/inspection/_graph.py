@@ -177,12 +177,15 @@ def _untraceable(model: Any, error: Exception) -> str:
     return message(
         "The `call` of `model` must run when it is traced.",
         f"model={model.name!r} ({type(model).__name__}), whose `call` raised "
-        f"{type(error).__name__}: {_first_line(error)}",
+        f"{type(error).__name__}: {_cause(error)}",
         "Pass `data=` with an example of its inputs if they are others than it was "
         "built for; else keep NumPy, and conditions on values, out of `call`.",
     )
 
 
-def _first_line(error: Exception) -> str:
+def _cause(error: Exception) -> str:
+    """The first line of an error, or of what Keras says that it encountered."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else "no message"
+    heads = [i for i, line in enumerate(lines[:-1]) if line.endswith("encountered:")]
+    start = heads[0] + 1 if heads else 0
+    return lines[start].rstrip(".") if lines else "no message"

@@ -10,11 +10,11 @@ import keras
 
 from .._errors import NoKernelsError, message
 from .._fans import Kernel
+from .._paths import distinct
 from ._calls import Call
 from ._graph import read_calls
 from ._layers import ATTENTION_ROLES, heads, steps
 from ._operations import Effect, activation_of, effect_of
-from ._paths import distinct
 from ._products import product_roles
 from ._records import Inspection, KernelRecord, Link, Merge, Passage
 from ._residual import read_residual

@@ -57,7 +57,7 @@ def activations_over_depth(reports: Any, title: str = "") -> Any:
     third = _draw_dead if has_dead else _draw_mean
     with style():
         name = getattr(reports, "model_name", "")
-        figure = new_figure(9.0, 6.0, title or name)
+        figure = new_figure(9.0, 6.0, title, name)
         panels = figure.subplots(2, 2, sharex=True)
         draw = (_draw_before, _draw_after, third, _draw_preservation)
         for axes, one in zip(panels.flat, draw, strict=True):

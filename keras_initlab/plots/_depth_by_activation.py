@@ -159,13 +159,14 @@ def _accuracies(results: Any) -> _Accuracies:
 def _runs(results: Any) -> list[tuple[Any, ...]]:
     """`(activation, depth, arm, accuracy)` of every run."""
     if isinstance(results, Mapping):
+        _check_cells(results)
         return [
             (*cell, accuracy)
             for cell, given in results.items()
             for accuracy in (given if isinstance(given, Iterable) else [given])
         ]
-    records = list(results)
-    lacking = [one for one in records if not {*_KEYS} <= {*one}]
+    records = list(results) if isinstance(results, Iterable) else [results]
+    lacking = [one for one in records if not _is_record(one)]
     if lacking:
         raise ValueError(
             message(
@@ -175,6 +176,21 @@ def _runs(results: Any) -> list[tuple[Any, ...]]:
         )
     _check_budgets(records)
     return [tuple(one[key] for key in _KEYS) for one in records]
+
+
+def _is_record(one: Any) -> bool:
+    return isinstance(one, Mapping) and {*_KEYS} <= {*one}
+
+
+def _check_cells(results: Mapping[Any, Any]) -> None:
+    wrong = [one for one in results if not (isinstance(one, tuple) and len(one) == 3)]
+    if wrong:
+        raise ValueError(
+            message(
+                "Each key of `results` must be (activation, depth, arm).",
+                repr(wrong[0]),
+            )
+        )
 
 
 def _check_budgets(records: Sequence[Mapping[str, Any]]) -> None:
@@ -211,16 +227,15 @@ def _mean(accuracies: Sequence[float]) -> float:
 def _headings(arms: Any, known: Sequence[str]) -> dict[str, str]:
     """The starts to show and what to write above them."""
     given = known if arms is None else arms
-    found = dict(given) if isinstance(given, Mapping) else {one: one for one in given}
-    unknown = [arm for arm in found if arm not in known]
-    if unknown or not found:
+    names = list(given) if isinstance(given, Iterable) else []
+    if not names or any(name not in [*known] for name in names):
         raise ValueError(
             message(
                 f"`arms` must name some of {', '.join(map(repr, sorted(known)))}.",
                 f"arms={arms!r}",
             )
         )
-    return found
+    return dict(given) if isinstance(given, Mapping) else {one: one for one in names}
 
 
 def _ordered(found: _Accuracies, arm: str) -> list[str]:

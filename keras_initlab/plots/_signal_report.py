@@ -46,7 +46,7 @@ def signal_report(report: Any, title: str = "") -> Any:
         A matplotlib Figure.
 
     Raises:
-        ValueError: if the report holds no layer that ran.
+        ValueError: if it is no report, or one that holds no layer that ran.
         ImportError: if matplotlib is not installed.
 
     Example:
@@ -56,6 +56,14 @@ def signal_report(report: Any, title: str = "") -> Any:
         >>> [axes.get_title() for axes in signal_report(report).axes]
         ['Signal', 'Variance kept', 'Gradient', 'Zeros and dead units']
     """
+    if not hasattr(report, "model_name"):
+        raise ValueError(
+            message(
+                "`report` must be a `SignalReport`.",
+                f"report={report!r}",
+                "`keras_initlab.probe` returns one.",
+            )
+        )
     layers = [one for one in report if one.output is not None]
     if not layers:
         raise ValueError(
@@ -69,7 +77,7 @@ def signal_report(report: Any, title: str = "") -> Any:
     draw = [_draw_signal, _draw_kept, _draw_gradient, _draw_shares]
     with style():
         height = height_of(len(layers)) + _REST
-        figure = new_figure(_WIDTH, height, title or report.model_name)
+        figure = new_figure(_WIDTH, height, title, report.model_name)
         panels = figure.subplots(1, len(draw), sharey=True)
         for axes, one in zip(panels, draw, strict=True):
             one(axes, layers)

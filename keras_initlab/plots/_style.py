@@ -48,13 +48,19 @@ def style() -> Any:
     )
 
 
-def new_figure(width: float, height: float, title: str = "") -> Any:
-    """An empty figure of so many inches."""
+def new_figure(width: float, height: float, title: str = "", usual: str = "") -> Any:
+    """An empty figure of so many inches, with the usual title if none is given.
+
+    Raises:
+        ValueError: if the title is no text.
+    """
+    if not isinstance(title, str):
+        raise ValueError(message("`title` must be text.", f"title={title!r}"))
     from ._figure import NotebookFigure  # loads matplotlib
 
     figure = NotebookFigure(figsize=(width, height), dpi=150, layout="constrained")
-    if title:
-        figure.suptitle(title, fontsize=13, fontweight="bold")
+    if title or usual:
+        figure.suptitle(title or usual, fontsize=13, fontweight="bold")
     return figure
 
 

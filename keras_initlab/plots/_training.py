@@ -47,6 +47,9 @@ def training_comparison(
         >>> len(figure.axes)
         1
     """
+    loggers = {"gradient_norms": gradient_norms, "dead_relus": dead_relus}
+    for name, given in {"histories": histories, **loggers}.items():
+        _check_labelled(name, given, is_optional=name in loggers)
     curves = {label: _metric(h, metric, label) for label, h in histories.items()}
     if not curves:
         raise ValueError(message("`histories` must hold a history.", "{}"))
@@ -60,6 +63,23 @@ def training_comparison(
         if dead_relus:
             _draw_dead(next(axes), dead_relus)
     return figure
+
+
+def _check_labelled(name: str, given: Any, is_optional: bool) -> None:
+    """Raises if an argument is not `{label: something with a history}`."""
+    if given is None and is_optional:
+        return
+    kinds = {}
+    if isinstance(given, Mapping):
+        kinds = {label: getattr(one, "history", one) for label, one in given.items()}
+    is_right = isinstance(given, Mapping) and all(
+        isinstance(history, Mapping) for history in kinds.values()
+    )
+    if not is_right:
+        what = "`fit` returned" if name == "histories" else "observed a `fit`"
+        raise ValueError(
+            message(f"`{name}` must be {{label: what {what}}}.", f"{name}={given!r}")
+        )
 
 
 def _draw_curves(axes: Any, curves: Mapping[str, np.ndarray], metric: str) -> None:
@@ -124,7 +144,7 @@ def _finish(axes: Any) -> None:
 
 def _metric(history: Any, metric: str, label: str) -> np.ndarray:
     values = getattr(history, "history", history)
-    if metric not in values:
+    if not isinstance(metric, str) or metric not in values:
         raise ValueError(
             message(
                 "`metric` must be a key of every history.",

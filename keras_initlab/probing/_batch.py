@@ -40,7 +40,7 @@ def batch_of(model: Any, x: Any, y: Any, sample_weight: Any) -> Batch:
     examples = int(keras.tree.flatten(x)[0].shape[0])
     y = _labels("y", y, examples)
     weights = _labels("sample_weight", sample_weight, examples)
-    return Batch(_tensors(x), y, weights, examples)
+    return Batch(_tensors("x", x), y, weights, examples)
 
 
 def _gives_batches(x: Any) -> bool:
@@ -62,7 +62,9 @@ def _labels(name: str, values: Any, examples: int) -> Any:
     """Labels or weights as tensors; each leaf has an entry for every example."""
     if values is None:
         return None
-    tensors = _tensors(values)
+    tensors = _tensors(name, values)
+    if not keras.tree.flatten(tensors):
+        raise ValueError(_no_labels(name, values))
     for leaf in keras.tree.flatten(tensors):
         if len(leaf.shape) == 0 or leaf.shape[0] != examples:
             raise ValueError(
@@ -81,8 +83,18 @@ def _labels(name: str, values: Any, examples: int) -> Any:
     return tensors
 
 
-def _tensors(values: Any) -> Any:
-    return keras.tree.map_structure(ops.convert_to_tensor, values)
+def _tensors(name: str, values: Any) -> Any:
+    try:
+        return keras.tree.map_structure(ops.convert_to_tensor, values)
+    except Exception as error:  # each backend has its own
+        raise ValueError(_no_labels(name, values)) from error
+
+
+def _no_labels(name: str, values: Any) -> str:
+    return message(
+        f"`{name}` must hold arrays of numbers.",
+        f"{name}={values!r} ({type(values).__name__})",
+    )
 
 
 def _two_sources(x: Any, name: str) -> str:

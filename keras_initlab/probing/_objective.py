@@ -41,7 +41,8 @@ def objective(model: Any, batch: Batch, loss: Any) -> Objective:
     """Returns the loss that was asked for, or that can be had.
 
     Raises:
-        ValueError: if there are labels and no loss, or a loss and no labels.
+        ValueError: if there are labels and no loss, or a loss and no labels, or the
+            loss is none.
     """
     if loss is None and batch.y is None:
         return Objective(SYNTHETIC, lambda batch, outputs: _projection(outputs))
@@ -64,7 +65,32 @@ def objective(model: Any, batch: Batch, loss: Any) -> Objective:
                 "Leave both out for a synthetic loss.",
             )
         )
+    _check_loss(loss)
     return Objective(_name(loss), _given(model, loss), scale)
+
+
+def _check_loss(loss: Any) -> None:
+    leaves = [one for one in keras.tree.flatten(loss) if one is not None]
+    if not leaves or not all(map(_is_loss, leaves)):
+        raise ValueError(
+            message(
+                "`loss` must be a Keras loss, its name or a function, or several.",
+                f"loss={loss!r}",
+                "For example 'mse', or `keras.losses.MeanSquaredError()`.",
+            )
+        )
+
+
+def _is_loss(one: Any) -> bool:
+    try:
+        is_known = callable(keras.losses.get(one)) if isinstance(one, str) else True
+    except ValueError:
+        return False
+    return (
+        is_known
+        and (isinstance(one, str) or callable(one))
+        and not isinstance(one, type)
+    )
 
 
 def own_loss(model: Any) -> AbstractContextManager[None]:

@@ -108,8 +108,8 @@ def weight_signal(
         shape=tuple(variable.shape),
         is_kernel=kernel is not None,
         trainable=gradient is not None,
-        mean=float(np.mean(values)) if values.size else 0.0,
-        std=float(np.std(values)) if values.size else 0.0,
+        mean=_mean(values),
+        std=_std(values),
         min=float(np.min(values, initial=np.inf)),
         max=float(np.max(values, initial=-np.inf)),
     )
@@ -118,9 +118,19 @@ def weight_signal(
         plain = replace(
             plain,
             gradient_norm=float(np.linalg.norm(slope)),
-            gradient_std=float(np.std(slope)) if slope.size else 0.0,
+            gradient_std=_std(slope),
         )
     return plain if kernel is None else _of_kernel(plain, kernel, values, slope)
+
+
+def _mean(values: np.ndarray) -> float:
+    with np.errstate(invalid="ignore"):  # of ∞ − ∞, which NaN says
+        return float(np.mean(values)) if values.size else 0.0
+
+
+def _std(values: np.ndarray) -> float:
+    with np.errstate(invalid="ignore"):
+        return float(np.std(values)) if values.size else 0.0
 
 
 def _of_kernel(
@@ -141,8 +151,8 @@ def _twins(kernel: Kernel, values: np.ndarray, slope: np.ndarray) -> tuple[int, 
     """How many units are like another in weights, bias and gradient; of how many."""
     if not (np.isfinite(values).all() and np.isfinite(slope).all()):
         return 0, 0
-    if values.shape != kernel.shape or not kernel.axes.outputs:
-        return 0, 0  # two weights in a byte, or no axis of units
+    if values.shape != kernel.shape or not kernel.axes.outputs or not values.size:
+        return 0, 0  # two weights in a byte, no axis of units, or no weights
     own = Weights(kernel, "", "hidden", None, None, values)
     weights, slopes = own.matrices(), replace(own, values=slope).matrices()
     count, units = 0, weights.shape[2]

@@ -12,7 +12,7 @@ from .. import _seeds
 from .._arrays import to_numpy
 from .._choosing import chosen
 from .._drawing import draw, draw_bias
-from .._errors import check_count
+from .._errors import check_count, check_flag
 from .._trained import check_untrained
 from .._writing import Applied, fresh_slots, plan, write
 from ..calibration import Calibrated
@@ -32,6 +32,9 @@ def apply_rows(
     batch: Any = None,
 ) -> Applied:
     """Does what `Recommendation.apply` documents; on a batch, it calibrates too."""
+    check_flag("overwrite", overwrite)
+    check_flag("reset_optimizer", reset_optimizer)
+    check_flag("dry_run", dry_run)
     if seed is not None:
         seed = check_count("seed", seed, usual=0, least=0)
     base = _seeds.fresh() if seed is None else seed

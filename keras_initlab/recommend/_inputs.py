@@ -59,7 +59,7 @@ def input_scale(model: Any, inspection: Inspection, data: Any) -> InputScale:
     """
     count = _count_of_inputs(model, data)
     arrays = _in_order(model, data)
-    if len(arrays) != count or count == 1:
+    if len(arrays) != count or count <= 1:
         return InputScale(_root_mean_square(arrays))
     is_signal = _signals(inspection)
     single = {
@@ -129,4 +129,13 @@ def _root_mean_square(arrays: Sequence[Any]) -> float:
 def _as_numpy(given: Any) -> np.ndarray:
     if keras.ops.is_tensor(given):
         given = keras.ops.convert_to_numpy(given)
-    return np.asarray(given, dtype="float64")
+    try:
+        return np.asarray(given, dtype="float64")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            message(
+                "`data` must hold numbers.",
+                f"data of type {type(given).__name__}: {error}",
+                "Pass an array `(examples, ...)`, or several in a list or dict.",
+            )
+        ) from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from .._errors import message
 from .._reports import Report
 from .._writing import Applied, check_structure, structure
 from ..inspection import Inspection
@@ -135,6 +136,13 @@ class Recommendation(Report[Row]):
             >>> compared[0].why.partition(";")[0]
             'reads the input, which no activation has shrunk'
         """
+        if not isinstance(other, Recommendation):
+            raise ValueError(
+                message(
+                    "`other` must be what `recommend` returned for the same model.",
+                    f"other={other!r}",
+                )
+            )
         return PolicyComparison(self, other)
 
     def to_dict(self) -> dict[str, Any]:

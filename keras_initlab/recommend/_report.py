@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .._reports import new_table
+from .._reports import new_table, plain, printable
 from ._grouping import blocks, skeleton, spanned
 from ._row import Row, initializer_label
 
@@ -47,7 +47,8 @@ def common_prefix(paths: Sequence[str]) -> str:
 def folded_path(path: str, prefix: str) -> str:
     """Returns a kernel's path as shown, in lines that end at a slash."""
     lines = [""]
-    for part in path.removeprefix(prefix).removesuffix("/kernel").split("/"):
+    shown = printable(path.removeprefix(prefix).removesuffix("/kernel"))
+    for part in shown.split("/"):
         if lines[-1] and len(f"{lines[-1]}{part}/") > _LONGEST_PATH:
             lines.append(" ")
         lines[-1] += f"{part}/"
@@ -73,7 +74,7 @@ def add_blocks(
             table.add_section()
             table.add_row(f"{block.times} times these {block.length}:")
         for place in range(block.length):
-            table.add_row(*cells(block.members(rows, place)))
+            table.add_row(*plain(cells(block.members(rows, place))))
         if block.length > 1:
             table.add_section()
 

@@ -139,11 +139,15 @@ def recommend_widths(
 
 
 def chain_widths(inspection: Inspection) -> list[int]:
-    """Returns the widths along the longest chain of kernels of a model."""
+    """Returns the widths along the longest chain of kernels of a model.
+
+    Nothing at all, as of inputs without features, counts as one unit.
+    """
     chain = inspection.longest_chain()
-    return [_units(chain[0].axes.inputs, chain[0])] + [
+    widths = [_units(chain[0].axes.inputs, chain[0])] + [
         _units(kernel.axes.outputs, kernel) // kernel.axes.gates for kernel in chain
     ]
+    return [max(1, width) for width in widths]
 
 
 def rules_choices(

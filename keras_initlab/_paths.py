@@ -8,8 +8,6 @@ from typing import Any
 
 import keras
 
-from .._fans import own_variables
-
 
 def layer_paths(model: Any) -> list[tuple[str, Any]]:
     """Returns `(unique path, layer)` for every layer inside a model, once each.
@@ -51,6 +49,15 @@ def operations_in_sight(model: Any) -> list[tuple[str, Any]]:
         if id(operation) not in looped
         and not isinstance(operation, keras.layers.InputLayer)
     ]
+
+
+def own_variables(operation: Any) -> list[Any]:
+    """Returns the variables of a layer, without those of layers inside it.
+
+    None for a raw operation.
+    """
+    own = getattr(operation, "_trainable_variables", [])
+    return [*own, *getattr(operation, "_non_trainable_variables", [])]
 
 
 def variable_paths(model: Any, variables: Sequence[Any]) -> list[str]:
