@@ -968,6 +968,7 @@ BAD = {
     "number": (3, TypeError, r"3 \(int\)"),
     "numbers": ([1.0, 2.0], TypeError, r"1.0 \(float\)"),
     "text": ("data.csv", TypeError, r"'data.csv' \(str\)"),
+    "texts": (np.array(["a", "b"]), TypeError, "must hold numbers.*<U1"),
 }
 
 

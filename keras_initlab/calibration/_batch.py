@@ -85,7 +85,13 @@ def _without_targets(x: Any, name: str) -> Any:
 def _as_array(leaf: Any, name: str) -> Any:
     if not hasattr(leaf, "shape"):
         raise TypeError(_no_array(name, leaf))
-    return leaf if ops.is_tensor(leaf) else np.asarray(leaf)
+    if ops.is_tensor(leaf):
+        return leaf
+    values = np.asarray(leaf)
+    if values.dtype.kind in "OSU":
+        text = message(f"`{name}` must hold numbers.", f"an array of {values.dtype}")
+        raise TypeError(text)
+    return values
 
 
 def _check_leaf(name: str, path: str, leaf: Any) -> None:

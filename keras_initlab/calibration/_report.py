@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from .._reports import Report
+from .._reports import Report, new_table, plain, printable
 from .._writing import Applied
 
 
@@ -82,7 +81,7 @@ class Calibrated(Report[CalibratedKernel], Applied):
 
 
 def _table(title: str, kernels: Sequence[CalibratedKernel]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = new_table(title)
     table.add_column("kernel", overflow="fold")
     table.add_column("shape", no_wrap=True)
     table.add_column("std before", justify="right", no_wrap=True)
@@ -92,7 +91,7 @@ def _table(title: str, kernels: Sequence[CalibratedKernel]) -> Table:
         note = kernel.note if kernel.is_changed else f"left as it was: {kernel.note}"
         shape = "×".join(map(str, kernel.shape))
         before, after = _number(kernel.std_before), _number(kernel.std_after)
-        table.add_row(kernel.path, shape, before, after, note)
+        table.add_row(*plain([printable(kernel.path), shape, before, after, note]))
     return table
 
 
