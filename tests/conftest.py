@@ -11,13 +11,7 @@ import keras
 import numpy as np
 import pytest
 from hostile_report import HostileReport
-
-# On JAX nearly all time goes into compiling. What these ask of the callbacks' rules and
-# files is asked on the two other backends every day, and here with `-m slow`.
-LONG_ON_JAX = (
-    *("test_alerts.py", "test_frames.py", "test_lives.py"),
-    *("test_planted_faults.py", "test_tensorboard.py"),
-)
+from tiers import mark_slow
 
 
 def pytest_configure(config):
@@ -27,12 +21,9 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
+    mark_slow(items, keras.backend.backend())
     if keras.backend.backend() == "tensorflow":
         return
-    if keras.backend.backend() == "jax":
-        for item in items:
-            if item.path.name in LONG_ON_JAX:
-                item.add_marker("slow")
     skip = pytest.mark.skip(reason="needs the TensorFlow backend")
     for item in items:
         if "tensorflow" in item.keywords:

@@ -244,7 +244,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_norms_are_unscaled_and_before_clipping_and_accumulation(name):
+def test_norms_are_unscaled_and_before_clipping(name):
     model, twin = twins(dense)
     model.compile(OPTIMIZERS[name](), "mse", **MODES[USUAL])
     twin.compile(OPTIMIZERS[name]())

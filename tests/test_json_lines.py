@@ -105,6 +105,7 @@ def test_a_metric_named_step_is_refused(path):
         JSONLinesLog(path)({"step": 1.0}, 0)
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_every_line_whole(path):
     child = subprocess.Popen([sys.executable, "-c", FOREVER, str(path)])
     deadline = time.monotonic() + 120

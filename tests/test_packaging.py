@@ -80,6 +80,7 @@ def test_the_wheel_holds_every_source_file(wheel):
     assert held == expected
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_works(wheel, tmp_path):
     target = tmp_path / "site"
     subprocess.run(

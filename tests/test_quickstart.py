@@ -25,6 +25,7 @@ def accuracies(runs):
     return [run.history.history["val_accuracy"][-1] for run in runs]
 
 
+@pytest.mark.slow
 def test_a_short_run_shows_everything(quickstart, tmp_path, capsys):
     figure = tmp_path / "out.png"
     options = ["--layers", "20", "--epochs", "3", "--figure", str(figure)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -93,9 +94,7 @@ def centered(product: Any, bias: np.ndarray) -> Any:
     return ops.mean(product, axis=axes, keepdims=True)
 
 
-def _as_one(
-    mean: np.ndarray, variance: np.ndarray, epsilon: float, w: Wanted
-) -> Scaling:
+def _as_one(mean: Any, variance: Any, epsilon: float, w: Wanted) -> Scaling:
     before = math.sqrt(variance.item())
     if before <= epsilon * abs(mean.item()) or before == 0:
         return Scaling(before, before, note=f"constant at {mean.item():.3g}")
@@ -144,8 +143,8 @@ def _beside_bias(
     return Scaling(before, w.std, np.asarray(factor))
 
 
-def _moments(product: Any, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance in float64, with 1 where an axis was."""
+def _moments(product: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    """Mean and variance in float64, with 1 where an axis was; or of all as scalars."""
     # Two sums are quicker than to subtract the mean first, and as exact where it is
     # small beside the standard deviation.
     mean, square = _means(product, axes)
@@ -163,8 +162,8 @@ def _moments(product: Any, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarra
     return mean * largest, variance * largest**2
 
 
-def _means(product: Any, axes: tuple[int, ...]) -> list[np.ndarray]:
-    """The means of the values and of their squares, with 1 where an axis was."""
+def _means(product: Any, axes: tuple[int, ...]) -> list[Any]:
+    """The means of the values and of their squares, as `_moments`."""
     values = _at_hand(product) if len(axes) == len(product.shape) else None
     if values is None:
         return _numbers(
@@ -174,14 +173,19 @@ def _means(product: Any, axes: tuple[int, ...]) -> list[np.ndarray]:
     # Dot products need no squared copy, which takes longer than all else here; in
     # parts, the numbers are read from memory once.
     flat = values.ravel(order="K")
-    ones = np.ones(min(_PART, flat.size), flat.dtype)
+    ones = _ones(flat.dtype)
     total = squares = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, flat.size, _PART):
             part = flat[start : start + _PART]
             total += float(part.dot(ones[: part.size]))
             squares += float(part.dot(part))
-    return [np.full([1] * len(axes), s / flat.size) for s in (total, squares)]
+    return [np.float64(total / flat.size), np.float64(squares / flat.size)]
+
+
+@functools.cache
+def _ones(dtype: np.dtype) -> np.ndarray:
+    return np.ones(_PART, dtype)
 
 
 def _at_hand(product: Any) -> np.ndarray | None:

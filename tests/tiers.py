@@ -1,0 +1,68 @@
+"""Which tests run every day, and which with the slow ones.
+
+Of a long table of cases each of which compiles a model, the first few are asked every
+day, all of them with `-m slow`. On JAX, where nearly all time goes into compiling, that
+is the first of every table; and what the callbacks make of what they saw, which the two
+other backends are asked every day, is left to the slow tests there.
+"""
+
+import math
+from collections import Counter
+
+import pytest
+
+EVERYDAY = {
+    "test_activation_stats.py::test_histograms": 3,
+    "test_contract.py::test_values_are_the_same_in_a_compiled_function": 4,
+    "test_dead_relus.py::test_equals_a_replay_of_training": 2,
+    "test_dead_relus.py::test_equals_brute_force": 5,
+    "test_dead_relus.py::test_thresholds_equal_brute_force": 6,
+    "test_dead_relus.py::test_what_cannot_be_seen_is_nan_and_never_wrong": 4,
+    "test_gains.py::test_true_fans_keep_the_signal_at_every_gate": 12,
+    "test_gains.py::test_what_fan_in_of_the_shape_does_to_the_signal": 16,
+    "test_gains.py::test_what_fan_out_of_the_shape_does_to_the_gradient": 16,
+    "test_golden_reports.py::test_tables_hold_together": 4,
+    "test_gradient_norms.py::test_clipped_and_updates_leave_training_as_it_is": 1,
+    "test_gradient_norms.py::test_clipped_norms_are_those_of_clipping_by_hand": 3,
+    "test_gradient_norms.py::test_norms_are_those_of_training_by_hand": 4,
+    "test_gradient_norms.py::test_norms_are_unscaled_and_before_clipping": 3,
+    "test_gradient_norms.py::test_update_ratios_are_those_of_snapshots": 3,
+    "test_hostile_callbacks.py::test_broken_data": 3,
+    "test_hostile_callbacks.py::test_training_is_what_it_would_be_and_is_seen": 6,
+    "test_log_faults.py::test_killed_before_any_system_call": 1,
+    "test_mirrored.py::test_a_hundred_dense_layers": 4,
+    "test_modes.py::test_the_table_is_true": 8,
+    "test_observe.py::test_after_a_failure_nothing_is_left": 2,
+    "test_observe.py::test_weights_are_bit_identical": 2,
+    "test_recycler.py::test_nothing_reads_a_new_unit": 6,
+    "test_recycler.py::test_only_the_entries_of_planted_units_are_written": 2,
+}
+SLOW_ON_JAX = {
+    *("test_activation_stats.py", "test_alerts.py", "test_audit.py"),
+    *("test_benchmarks.py", "test_cli.py", "test_compare_starts.py"),
+    *("test_compare_training.py", "test_examples.py", "test_frames.py"),
+    *("test_lives.py", "test_planted_faults.py", "test_tensorboard.py"),
+    *("test_trainability.py",),
+}
+
+WHOLE_ON_JAX = {
+    "test_golden_reports.py::test_every_backend_recommends_what_the_file_says"
+}
+
+
+def mark_slow(items, backend):
+    """Marks what does not run every day."""
+    asked = Counter()
+    for item in items:
+        name = f"{item.path.name}::{item.originalname}"
+        if item.get_closest_marker("slow"):
+            continue
+        asked[name] += 1
+        if asked[name] > _most(item.path.name, name, backend):
+            item.add_marker(pytest.mark.slow)
+
+
+def _most(file, name, backend):
+    if backend != "jax" or name in WHOLE_ON_JAX:
+        return EVERYDAY.get(name, math.inf)
+    return 0 if file in SLOW_ON_JAX else 1
