@@ -28,7 +28,10 @@ class Parser(argparse.ArgumentParser):
     usual: dict[str, int]
     small: dict[str, int]
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+    # Its overloads, by the class of the namespace, are no concern of an example.
+    def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
         """Returns the options, or exits with a message if they make no sense."""
         options = super().parse_args(args, namespace)
         for name, default in (self.small if options.quick else self.usual).items():
