@@ -720,13 +720,9 @@ PER_HEAD = Projection(8**-0.5, 8**-0.5)
 SHARED_HEADS = Projection(2**-0.5, 32**-0.5)
 FROM_HEADS = Projection(1, 8**-0.5, inputs=(8, 16))
 
-# Keras 3.13 has no gate on attention.
-HAS_GATE = "use_gate" in inspect.signature(layers.MultiHeadAttention).parameters
-GATED = {"use_gate": True} if HAS_GATE else {}
-
 ATTENTION = {
     "MultiHeadAttention": (
-        layers.MultiHeadAttention(8, 16, **GATED),
+        layers.MultiHeadAttention(8, 16, use_gate=True),
         {
             "query": PER_HEAD,
             "key": PER_HEAD,
@@ -740,7 +736,7 @@ ATTENTION = {
         {"value": PER_HEAD, "attention_output": FROM_HEADS._replace(inputs=(8, 32))},
     ),
     "GroupQueryAttention": (
-        layers.GroupQueryAttention(32, 8, 2, **GATED),
+        layers.GroupQueryAttention(32, 8, 2, use_gate=True),
         {
             "query": PER_HEAD,
             "key": SHARED_HEADS,
@@ -755,7 +751,6 @@ PROJECTIONS = [
     pytest.param(layer, name, case, id=f"{kind}, {name}")
     for kind, (layer, projections) in ATTENTION.items()
     for name, case in projections.items()
-    if HAS_GATE or name != "gate"
 ]
 
 TOKENS = (16, 64)
@@ -889,7 +884,6 @@ QUANTIZED = {
 # An odd number of units: the last byte of a packed row holds one of them alone.
 MODES = {
     "int8": (),
-    "int4": (),
     "float8": ("Embedding", "ReversibleEmbedding"),
     "int4/-1": (),
     "int4/16": (),
@@ -897,10 +891,6 @@ MODES = {
     "gptq/4/-1": ("Embedding", "ReversibleEmbedding"),
     "awq/4/-1": ("Embedding", "ReversibleEmbedding"),
 }
-
-# Keras 3.13 has no blocks of 4-bit weights, and no AWQ.
-IS_LATER = hasattr(keras.dtype_policies, "AWQDTypePolicy")
-AT_HAND = set(MODES) if IS_LATER else {"int8", "int4", "float8", "gptq/8/-1"}
 
 POLICIES = [
     pytest.param(
@@ -911,7 +901,7 @@ POLICIES = [
     )
     for mode, without in MODES.items()
     for name, (layer, shape) in QUANTIZED.items()
-    if name not in without and mode in AT_HAND
+    if name not in without
 ]
 
 

@@ -1,8 +1,8 @@
 """Model files from strangers: nothing in them is run, nothing outside them is read.
 
-Each of these has been a hole in Keras's safe mode, or is one in the lowest Keras that
-is admitted (3.13.0) or in later ones: CVE-2025-1550, -8747, -9905, -9906, -12058,
--49655; CVE-2026-0897, -1462, -1669, -12480.
+Each of these has been a hole in Keras's safe mode; the lowest Keras that is admitted,
+3.14.1, is the first without all that are numbered here: CVE-2025-1550, -8747, -9905,
+-9906, -12058, -49655; CVE-2026-0897, -1462, -1669, -12480.
 """
 
 import base64

@@ -4,7 +4,7 @@ Keras builds whatever a file names among its own classes and functions, and refu
 it knows to be code (`safe_mode`). What was forgotten has been found one by one: from
 CVE-2025-1550 to CVE-2026-12480, functions that are no part of a model, layers that load
 other files, archives and HDF5 files that reach out of themselves or claim to be huge.
-Some of it is open in the lowest Keras admitted here, some in the newest. So a file may
+The lowest Keras admitted here has these mended; the next is sure to come. So a file may
 name here only what models are made of; all else is refused without being looked up.
 """
 

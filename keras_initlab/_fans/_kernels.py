@@ -203,17 +203,7 @@ def _shape(layer: Any, name: str, variable: Any) -> tuple[int, ...]:
             return tuple(getattr(layer, attribute))
     if name == "reverse_embeddings":
         return (layer.output_dim, shape[-1])
-    return _unpacked(layer, shape)
-
-
-def _unpacked(layer: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape before packing, whose axis depends on Keras's version."""
-    sizes = list(shape)
-    sizes[0] = getattr(layer, "_orig_input_dim", sizes[0])
-    sizes[-1] = getattr(layer, "_orig_output_dim", sizes[-1])
-    if hasattr(layer, "_int4_pack_axis"):
-        sizes[layer._int4_pack_axis] = layer._orig_length_along_pack_axis
-    return tuple(sizes)
+    return (*shape[:-1], getattr(layer, "_orig_output_dim", shape[-1]))
 
 
 def _warn_of_unknown(found: Iterable[Kernel]) -> None:
