@@ -431,7 +431,7 @@ def test_weights_that_are_used_out_of_sight_are_not_lost():
 
     class Composite(Leaf):
         def __init__(self):
-            super().__init__()
+            super().__init__(name="composite")
             self.first = dense("first")
 
         def build(self, input_shape):
@@ -442,7 +442,7 @@ def test_weights_that_are_used_out_of_sight_are_not_lost():
             return super().call(self.first(inputs))
 
     inputs = Input((8,))
-    model = keras.Model(inputs, dense("out")(Composite()(Leaf()(inputs))))
+    model = keras.Model(inputs, dense("out")(Composite()(Leaf(name="leaf")(inputs))))
     kernels = inspect(model).kernels
     assert [(k.variable.name, k.layer.name, k.depth) for k in kernels] == [
         ("leaf", "leaf", 1),

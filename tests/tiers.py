@@ -1,9 +1,9 @@
 """Which tests run every day, and which with the slow ones.
 
 Of a long table of cases each of which compiles a model, the first few are asked every
-day, all of them with `-m slow`. On JAX, where nearly all time goes into compiling, that
-is the first of every table; and what the callbacks make of what they saw, which the two
-other backends are asked every day, is left to the slow tests there.
+day, all of them with `-m slow`; on PyTorch 24 of any table. On JAX, where nearly all
+time goes into compiling, that is the first of every table; and what does not depend on
+the backend, or is the callbacks' rules, is left to the slow tests there.
 """
 
 import math
@@ -60,12 +60,13 @@ SLOW_ON_JAX = {
     *("test_benchmarks.py", "test_cli.py", "test_compare_starts.py"),
     *("test_compare_training.py", "test_examples.py", "test_frames.py"),
     *("test_lives.py", "test_planted_faults.py", "test_tensorboard.py"),
-    *("test_trainability.py",),
+    *("test_gains.py", "test_imports.py", "test_mirrored.py"),
+    *("test_calibrated_policy.py", "test_trainability.py"),
 }
-
 WHOLE_ON_JAX = {
     "test_golden_reports.py::test_every_backend_recommends_what_the_file_says"
 }
+MOST_ON_TORCH = 24
 
 
 def mark_slow(items, backend):
@@ -82,5 +83,6 @@ def mark_slow(items, backend):
 
 def _most(file, name, backend):
     if backend != "jax" or name in WHOLE_ON_JAX:
-        return EVERYDAY.get(name, math.inf)
+        most = MOST_ON_TORCH if backend == "torch" else math.inf
+        return min(EVERYDAY.get(name, most), most)
     return 0 if file in SLOW_ON_JAX else 1
