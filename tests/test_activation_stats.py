@@ -500,6 +500,7 @@ class Sizes(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("steps", [300, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_long_training_neither_traces_again_nor_grows(steps):
     counter = Counting()
     model = keras.Sequential(

@@ -37,6 +37,7 @@ def test_overhead_is_measured(overhead, tmp_path, capsys):
     assert "both-1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_second_pair_of_steps_is_observed(overhead):
     data = overhead.data_for("mlp", 64, 16)
     norms = overhead.GradientNormLogger(lambda step: step % 4 in (1, 2))

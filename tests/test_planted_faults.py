@@ -116,6 +116,7 @@ def test_an_exploding_layer(index):
 
 
 @pytest.mark.parametrize("index", [24, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_layer_that_multiplies_the_gradient(index):
     deep = Deep(after=index, between=Multiplying())
     loggers, lines = deep.train(steps=2)
@@ -153,6 +154,7 @@ def test_a_weight_that_is_nan(index, mode):
 
 
 @pytest.mark.parametrize("step", [2, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_nan_that_arises_in_a_step_going_forward(step):
     deep = Deep(after=14, between=Root())
     switch = np.ones((BATCH * STEPS, 1), "float32")

@@ -297,6 +297,7 @@ def test_tensorboard_reads_a_truncated_file(tmp_path, cut):
 
 
 @pytest.mark.tensorflow
+@pytest.mark.slow
 def test_neither_tensorboard_nor_tensorflow_is_needed_to_write(tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     pytest.importorskip("jax")

@@ -267,6 +267,7 @@ def test_depth_covers_every_pointwise_activation(depth):
         np.testing.assert_allclose(y.ravel(), alone, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_depth_runs_and_resumes(depth, path, monkeypatch, capsys):
     options = ["--quick", "--activations", "tanh", "--results", str(path)]
     depth.main(options)
@@ -341,6 +342,7 @@ def test_schedules_reach_their_rate(guide, schedule):
         assert other is None or one == pytest.approx(other, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_quick_measures_one_run(guide, tmp_path, capsys):
     guide.main(["--quick", "--results", str(tmp_path / "runs.jsonl")])
     assert 0.5 < float(capsys.readouterr().out) <= 1

@@ -1,12 +1,14 @@
 """Which tests run every day, and which with the slow ones.
 
 Of a long table of cases each of which compiles a model, the first few are asked every
-day, all of them with `-m slow`; on PyTorch 24 of any table. On JAX, where nearly all
-time goes into compiling, that is the first of every table; and what does not depend on
-the backend, or is the callbacks' rules, is left to the slow tests there.
+day, all of them with `-m slow`; on PyTorch 24 of any table, and no more than
+`MOST_PER_TABLE` where that is set. On JAX, where nearly all time goes into compiling, it
+is the first of every table; and what does not depend on the backend, or is the
+callbacks' rules, is left to the slow tests there.
 """
 
 import math
+import os
 from collections import Counter
 
 import pytest
@@ -84,5 +86,6 @@ def mark_slow(items, backend):
 def _most(file, name, backend):
     if backend != "jax" or name in WHOLE_ON_JAX:
         most = MOST_ON_TORCH if backend == "torch" else math.inf
+        most = float(os.environ.get("MOST_PER_TABLE", most))
         return min(EVERYDAY.get(name, most), most)
     return 0 if file in SLOW_ON_JAX else 1
