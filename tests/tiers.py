@@ -2,8 +2,8 @@
 
 Of a long table of cases each of which compiles a model, the first few are asked every
 day, all of them with `-m slow`; on PyTorch 24 of any table, and no more than
-`MOST_PER_TABLE` where that is set. On JAX, where nearly all time goes into compiling, it
-is the first of every table; and what does not depend on the backend, or is the
+`MOST_PER_TABLE` where that is set. On JAX, where nearly all time goes into compiling,
+it is the first of every table; and what does not depend on the backend, or is the
 callbacks' rules, is left to the slow tests there.
 """
 
