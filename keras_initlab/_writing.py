@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import weakref
 from collections.abc import Sequence
@@ -44,20 +43,16 @@ class Applied:
         self._model = weakref.ref(model)
         self._structure = structure(model)
         self._former = [] if is_dry_run else former
-        self._sizes = [_root_mean_square(value) for _, value in fresh]
-        # Of former values that are kept, the size can be told later.
-        self._former_sizes = _sizes_of(former) if is_dry_run else None
         self.changed = tuple(variable_paths(model, [one for one, _ in fresh]))
+        self.magnitudes = {
+            path: (_root_mean_square(before), _root_mean_square(after))
+            for path, (_, before), (_, after) in zip(
+                self.changed, former, fresh, strict=True
+            )
+        }
         self.nbytes = sum(value.nbytes for _, value in self._former)
         self.seed = seed
         self.is_dry_run = is_dry_run
-
-    @functools.cached_property
-    def magnitudes(self) -> dict[str, tuple[float, float]]:
-        """Root mean square of each variable's former values, and of the new ones."""
-        before = self._former_sizes or _sizes_of(self._former)
-        pairs = zip(before, self._sizes, strict=True)
-        return dict(zip(self.changed, pairs, strict=True))
 
     def undo(self) -> None:
         """Brings back the exact former values, also after training in between.
@@ -115,10 +110,6 @@ def built_for(optimizer: Any) -> list[Any]:
     # Some of them may have been frozen since. One that scales the loss holds another.
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return getattr(inner, "_trainable_variables", [])
-
-
-def _sizes_of(former: Values) -> list[float]:
-    return [_root_mean_square(value) for _, value in former]
 
 
 def _root_mean_square(values: Any) -> float:

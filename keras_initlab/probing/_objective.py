@@ -82,15 +82,12 @@ def _check_loss(loss: Any) -> None:
 
 
 def _is_loss(one: Any) -> bool:
+    if not isinstance(one, str):
+        return callable(one) and not isinstance(one, type)
     try:
-        is_known = callable(keras.losses.get(one)) if isinstance(one, str) else True
+        return callable(keras.losses.get(one))
     except ValueError:
         return False
-    return (
-        is_known
-        and (isinstance(one, str) or callable(one))
-        and not isinstance(one, type)
-    )
 
 
 def own_loss(model: Any) -> AbstractContextManager[None]:
