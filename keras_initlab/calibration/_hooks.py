@@ -9,12 +9,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from ._pass import Pass
+from ._listener import Listener
 
 Hook = tuple[Any, str, Callable[..., Any]]
 
 
-def hooks(model: keras.Layer, run: Pass) -> list[Hook]:
+def hooks(model: keras.Layer, run: Listener) -> list[Hook]:
     """What to set on a model's layers while it runs: `(layer, name, value)`."""
     layers = {id(layer): layer for layer in model._flatten_layers()}.values()
     return [
@@ -48,7 +48,7 @@ def is_known(layer: Any) -> bool:
     return _rule_of(layer) is not None
 
 
-def _rule_of(layer: Any) -> Callable[[Any, Pass], Iterator[Hook]] | None:
+def _rule_of(layer: Any) -> Callable[[Any, Listener], Iterator[Hook]] | None:
     names = (c.__name__ for c in type(layer).__mro__ if _is_keras(c))
     return next((_RULES[name] for name in names if name in _RULES), None)
 
@@ -57,7 +57,7 @@ def _is_keras(layer_class: type) -> bool:
     return layer_class.__module__.startswith("keras.")
 
 
-def _activated(layer: Any, run: Pass, name: str = "kernel") -> Iterator[Hook]:
+def _activated(layer: Any, run: Listener, name: str = "kernel") -> Iterator[Hook]:
     """A layer that hands what its kernel computes to its activation."""
     activation = layer.activation
 
@@ -67,7 +67,7 @@ def _activated(layer: Any, run: Pass, name: str = "kernel") -> Iterator[Hook]:
     yield layer, "activation", activated
 
 
-def _separable(layer: Any, run: Pass) -> Iterator[Hook]:
+def _separable(layer: Any, run: Listener) -> Iterator[Hook]:
     """Two kernels in one operation: the first is run by itself once more."""
     call = layer.call
 
@@ -94,7 +94,7 @@ def _depthwise(layer: Any, inputs: Any) -> Any:
     )
 
 
-def _embedding(layer: Any, run: Pass) -> Iterator[Hook]:
+def _embedding(layer: Any, run: Listener) -> Iterator[Hook]:
     call = layer.call
 
     def called(inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -110,7 +110,7 @@ def _embedding(layer: Any, run: Pass) -> Iterator[Hook]:
     yield layer, "call", called
 
 
-def _recurrent(layer: Any, run: Pass) -> Iterator[Hook]:
+def _recurrent(layer: Any, run: Listener) -> Iterator[Hook]:
     """A loop over time: its cells are calibrated on the sequence before it runs."""
     call = layer.call
 
@@ -125,7 +125,7 @@ def _recurrent(layer: Any, run: Pass) -> Iterator[Hook]:
 
 def _fit_cells(
     layer: Any,
-    run: Pass,
+    run: Listener,
     sequences: Any,
     initial_state: Any = None,
     mask: Any = None,
@@ -152,7 +152,7 @@ def _fit_cells(
         mask = ops.flip(mask, 1) if backwards and mask is not None else mask
 
 
-def _fit_cell(cell: Any, run: Pass, inputs: Any) -> None:
+def _fit_cell(cell: Any, run: Listener, inputs: Any) -> None:
     """Calibrates a cell on inputs of all steps, `(batch·steps, …)`."""
     if not any(c.__name__ in _CELLS for c in type(cell).__mro__ if _is_keras(c)):
         return
@@ -167,7 +167,7 @@ def _fit_cell(cell: Any, run: Pass, inputs: Any) -> None:
     run.keep(cell, "recurrent_kernel", "orthogonal for each gate")
 
 
-def _cell(layer: Any, run: Pass) -> Iterator[Hook]:
+def _cell(layer: Any, run: Listener) -> Iterator[Hook]:
     """A cell that a model calls itself."""
     call = layer.call
 
@@ -179,7 +179,7 @@ def _cell(layer: Any, run: Pass) -> Iterator[Hook]:
     yield layer, "call", called
 
 
-def _time_distributed(layer: Any, run: Pass) -> Iterator[Hook]:
+def _time_distributed(layer: Any, run: Listener) -> Iterator[Hook]:
     """Steps one after another: its layer is calibrated on all of them at once."""
     call, inner = layer.call, layer.layer
 
@@ -203,7 +203,7 @@ _ACTIVATED = (
     "BaseDepthwiseConv",
     "BaseConvTranspose",
 )
-_RULES: dict[str, Callable[[Any, Pass], Iterator[Hook]]] = {
+_RULES: dict[str, Callable[[Any, Listener], Iterator[Hook]]] = {
     **dict.fromkeys(_ACTIVATED, _activated),
     **dict.fromkeys(_CELLS, _cell),
     "BaseSeparableConv": _separable,

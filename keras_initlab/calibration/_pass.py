@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +14,13 @@ from .._errors import message
 from .._fans import Kernel, variable_of
 from ._bias import Bias, bias_of
 from ._channels import channels_of
+from ._folding import Folding
+from ._listener import Listener
 from ._report import CalibratedKernel
 from ._scaling import OutOfSightError, Scaling, Wanted, centered, scaling
 
 
-class Pass:
+class Pass(Listener):
     """Scales kernels as their outputs come by, within a scope of its own.
 
     The variables keep their values: what they shall become is in the scope, from where
@@ -35,25 +36,19 @@ class Pass:
         reasons: Mapping[int, str],
         wanted: Callable[[Kernel], Wanted],
         scope: keras.StatelessScope,
+        folding: Folding | None = None,
     ):
+        super().__init__(kernels)
         self.rows: dict[int, CalibratedKernel] = {}
-        self._open = {id(kernel.variable): kernel for kernel in kernels}
         self._wanted = {id(kernel.variable): wanted(kernel) for kernel in kernels}
         self._scope = scope
+        self._folding = folding
         self._changed: dict[int, Any] = {}
-        self._loops = 0
         for key, reason in reasons.items():
             self._close(key, Scaling(note=reason))
 
     def fitted(self, layer: Any, name: str, output: Any, has_bias: bool = True) -> Any:
-        """What a layer's kernel computes, scaled, when it first does; or as it is.
-
-        Args:
-            layer: the layer that is running.
-            name: its name of the kernel.
-            output: what the kernel computes.
-            has_bias: whether the layer's bias, if it has one, is in that.
-        """
+        """What a layer's kernel computes, scaled, when it first does; or as it is."""
         key = id(variable_of(layer, name))
         if key not in self._open:
             return output
@@ -75,31 +70,8 @@ class Pass:
             self._changed[id(variable)] = variable
             self._close(id(variable), Scaling(note=note))
 
-    def is_open(self, layer: Any, name: str) -> bool:
-        """Whether a kernel is still to be calibrated."""
-        return id(variable_of(layer, name)) in self._open
-
-    def has_open(self, layer: Any) -> bool:
-        """Whether some kernel in a layer is still to be calibrated."""
-        return any(id(variable) in self._open for variable in layer.variables)
-
     def value(self, variable: Any) -> Any:
-        """What the model runs with in a variable's place, in the variable's dtype."""
         return self._scope.get_current_value(variable)
-
-    @property
-    def is_in_loop(self) -> bool:
-        """Whether a loop over time is running."""
-        return self._loops > 0
-
-    @contextlib.contextmanager
-    def loop(self) -> Iterator[None]:
-        """Has kernels that run within the block left alone."""
-        self._loops += 1
-        try:
-            yield
-        finally:
-            self._loops -= 1
 
     def finish(self) -> None:
         """Leaves the kernels that are still to be calibrated."""
@@ -135,12 +107,19 @@ class Pass:
         found = self._scale(kernel, product, bias, wanted)
         if found.factors is None:
             return output
+        if product is output and self._is_folded(kernel, found.factors, wanted):
+            return output
         product = product * _multiplier(found.factors, wide)
         if wanted.center:
             product = self._center(product, bias)
         if offset is not None:
             product = ops.add(product, offset)
         return _as_type(product, dtype)
+
+    def _is_folded(self, kernel: Kernel, factors: np.ndarray, wanted: Wanted) -> bool:
+        if self._folding is None or wanted.center or kernel.name == "depthwise_kernel":
+            return False
+        return self._folding.takes(kernel.layer, factors)
 
     def _scale(
         self, kernel: Kernel, product: Any, bias: Bias, wanted: Wanted

@@ -10,6 +10,7 @@ import keras
 from .._arrays import as_tensor
 from .._fans import Kernel
 from ..signal._record import all_replaced
+from ._folding import Folding
 from ._hooks import hooks, is_known, normalizing_by_batch
 from ._pass import Pass
 from ._scaling import Wanted
@@ -41,9 +42,11 @@ def one_pass(
         normalizes_by_batch: whether batch normalization alone runs as in training.
     """
     scope = keras.StatelessScope(state_mapping=list(_values(model, kernels, starts)))
-    run = Pass(kernels, reasons, wanted, scope)
+    is_inference = not (training or normalizes_by_batch)
+    folding = Folding(model, scope) if is_inference else None
+    run = Pass(kernels, reasons, wanted, scope, folding)
     mode = {"training": training} if model._call_has_training_arg else {}
-    set_hooks = hooks(model, run)
+    set_hooks = hooks(model, run) + (folding.hooks() if folding else [])
     if normalizes_by_batch:
         set_hooks += normalizing_by_batch(model)
     try:

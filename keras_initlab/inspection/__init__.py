@@ -4,7 +4,9 @@ from .._paths import layer_paths as layer_paths
 from .._paths import operation_paths as operation_paths
 from .._paths import operations_in_sight as operations_in_sight
 from .._paths import variable_paths as variable_paths
+from ._custom import is_opened as is_opened
 from ._inspect import inspect as inspect
+from ._nodes import nodes_in as nodes_in
 from ._operations import Effect as Effect
 from ._operations import activation_name as activation_name
 from ._operations import activation_of as activation_of

@@ -16,17 +16,16 @@ from keras import ops
 from .._arrays import to_numpy
 from .._fans import variable_of
 from ..calibration._hooks import hooks
-from ..calibration._pass import Pass
-from ..calibration._scaling import Wanted
+from ..calibration._listener import Listener
 from ..inspection import Inspection
 from ..signal._record import all_replaced
 
 
-class _Listening(Pass):
-    """A pass that changes nothing and notes the size of what comes by."""
+class _Sizes(Listener):
+    """Notes the size of what comes by, each kernel's at its last call."""
 
     def __init__(self, kernels: Sequence[Any]):
-        super().__init__(kernels, {}, lambda _: Wanted(1.0), keras.StatelessScope())
+        super().__init__(kernels)
         self.sizes: dict[int, float] = {}
 
     def fitted(self, layer: Any, name: str, output: Any, has_bias: bool = True) -> Any:
@@ -53,7 +52,7 @@ def frozen_sizes(
     frozen = [record for record in inspection.kernels if not record.trainable]
     if not frozen:
         return {}
-    run = _Listening([record.kernel for record in frozen])
+    run = _Sizes([record.kernel for record in frozen])
     mode = {"training": False} if model._call_has_training_arg else {}
     with all_replaced(hooks(model, run)):
         model(batch, **mode)
