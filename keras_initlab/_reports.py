@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from rich.box import SIMPLE_HEAD
@@ -28,9 +28,18 @@ def as_text(rendered: Any, width: int | None = None) -> str:
     return "\n".join(line.rstrip() for line in lines).strip("\n")
 
 
-def new_table(title: str) -> Table:
+class LiteralTable(Table):
+    """A table that shows text as it is: `[a]` and `:b:` are no markup."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Adds a row of text, or of what else rich can show."""
+        literal = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*literal, **options)
+
+
+def new_table(title: str) -> LiteralTable:
     """Returns an empty table in the style of all reports."""
-    return Table(
+    return LiteralTable(
         title=Text(printable(title), style="table.title"),
         title_justify="left",
         box=SIMPLE_HEAD,
@@ -46,11 +55,6 @@ def printable(name: str) -> str:
     '\\x1b'
     """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
-
-
-def plain(cells: Iterable[str]) -> list[Text]:
-    """Returns the cells of a table's row as they are: `[a]` and `:b:` are no markup."""
-    return [Text(cell) for cell in cells]
 
 
 class Report(Sequence[Record], Generic[Record]):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +14,7 @@ from rich.text import Text
 from .._arrays import to_numpy
 from .._errors import NoKernelsError, UnsupportedModelError, message
 from .._fans import check_built, kernels
-from .._reports import Report, printable
+from .._reports import Report, new_table, printable
 from ..inspection import variable_paths
 from ..recommend import asked_gain, recommend
 from . import _broken, _fresh
@@ -166,15 +165,14 @@ def _is_float(variable: Any) -> bool:
 
 
 def _table(title: str, findings: Sequence[Finding]) -> Table:
-    heading = Text(title, style="table.title")
-    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = new_table(title)
     table.add_column("weight", overflow="fold")
     table.add_column("what is wrong")
     for heading in ("measured", "expected"):
         table.add_column(heading, justify="right", no_wrap=True)
     for finding in findings:
         table.add_row(
-            Text(printable(finding.path)),
+            printable(finding.path),
             Text.assemble((finding.kind, "yellow"), f": {finding.text}"),
             f"{finding.measured:.3g}",
             finding.range,

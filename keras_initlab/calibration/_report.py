@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from .._reports import Report, new_table, plain, printable
+from .._reports import Report, new_table, printable
 from .._writing import Applied
 
 
@@ -91,7 +91,7 @@ def _table(title: str, kernels: Sequence[CalibratedKernel]) -> Table:
         note = kernel.note if kernel.is_changed else f"left as it was: {kernel.note}"
         shape = "×".join(map(str, kernel.shape))
         before, after = _number(kernel.std_before), _number(kernel.std_after)
-        table.add_row(*plain([printable(kernel.path), shape, before, after, note]))
+        table.add_row(printable(kernel.path), shape, before, after, note)
     return table
 
 

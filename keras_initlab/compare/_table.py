@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from rich.text import Text
 
-from .._reports import printable
+from .._reports import new_table, printable
 from ._ranking import Score, metrics_of, ranked, score
 from ._run import Run
 from ._words import figure
@@ -34,20 +32,14 @@ def table(title: str, labels: Sequence[str], runs: Sequence[Run]) -> Table:
     """
     metrics = metrics_of(runs)
     shown = _shown(metrics)
-    found = Table(
-        title=Text(title, style="table.title"),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    found = new_table(title)
     width = min(_LABEL, max(map(len, labels)))
     found.add_column("initializer", overflow="fold", min_width=width)
     for metric in shown:
         found.add_column(_HEADS[metric], justify="right", no_wrap=True)
     for first in ranked(labels, runs, metrics[0]):
         scores = [score(first.label, runs, metric) for metric in shown]
-        found.add_row(Text(printable(first.label)), *map(_cell, shown, scores))
+        found.add_row(printable(first.label), *map(_cell, shown, scores))
     return found
 
 

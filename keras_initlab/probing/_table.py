@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .._reports import new_table, plain
+from .._reports import new_table
 from ..recommend._grouping import blocks
 from ..recommend._report import folded_path
 from ._layers import LayerSignal
@@ -60,12 +60,12 @@ def _table(title: str, layers: Sequence[LayerSignal], looks: Sequence[Any]) -> T
         last = range(block.end - block.length, block.end)
         between = block.times - 2
         for index in first:
-            table.add_row(*plain(_cells(layers[index], prefix)))
+            table.add_row(*_cells(layers[index], prefix))
         if between > 0:
             these = "such layers" if block.length == 1 else f"of these {block.length}"
             table.add_row(f"  … {between} × {these}")
         for index in last if block.times > 1 else ():
-            table.add_row(*plain(_cells(layers[index], prefix)))
+            table.add_row(*_cells(layers[index], prefix))
     return table
 
 

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .._reports import new_table, plain, printable
+from .._reports import new_table, printable
 from ._grouping import blocks, skeleton, spanned
 from ._row import Row, initializer_label
 
@@ -74,7 +74,7 @@ def add_blocks(
             table.add_section()
             table.add_row(f"{block.times} times these {block.length}:")
         for place in range(block.length):
-            table.add_row(*plain(cells(block.members(rows, place))))
+            table.add_row(*cells(block.members(rows, place)))
         if block.length > 1:
             table.add_section()
 
