@@ -48,12 +48,22 @@ def replaced(owner, name, value):
 
 
 def outputs_of(model, x, training=False):
-    """What reaches each layer's activation first, and its first input, by layer."""
+    """What reaches each layer's activation first, and its first input, by layer.
+
+    Of layers that run step by step, all steps.
+    """
     before, inputs = {}, {}
+    stepped = {
+        inner
+        for layer in model._flatten_layers()
+        if isinstance(layer, layers.TimeDistributed)
+        for inner in layer._flatten_layers(include_self=False)
+    }
 
     def watched(layer, stack):
         def note(value, activation=layer.activation):
-            before.setdefault(layer, value)
+            if layer in stepped or layer not in before:
+                before.setdefault(layer, []).append(to_numpy(value))
             return activation(value)
 
         stack.enter_context(replaced(layer, "activation", note))
@@ -80,7 +90,7 @@ def outputs_of(model, x, training=False):
                 heard(layer, stack)
         mode = {"training": training} if model._call_has_training_arg else {}
         model(x, **mode)
-    return before, inputs
+    return {layer: np.concatenate(values) for layer, values in before.items()}, inputs
 
 
 def stds(model, x, training=False):
@@ -89,7 +99,7 @@ def stds(model, x, training=False):
     found = {}
     for layer, value in before.items():
         name = next(n for n in ("pointwise_kernel", "kernel") if hasattr(layer, n))
-        found[getattr(layer, name).path] = to_numpy(value).std()
+        found[getattr(layer, name).path] = np.std(value)
     for layer, (first, output) in inputs.items():
         if isinstance(layer, layers.Embedding):
             found[layer.embeddings.path] = to_numpy(output).std()
@@ -729,6 +739,15 @@ def test_squares_beyond_float32(scale):
     model.layers[0].kernel.assign(to_numpy(model.layers[0].kernel) * scale)
     calibrate(model, x)
     assert list(stds(model, x).values()) == pytest.approx([1, 1], rel=1e-4)
+
+
+def test_what_may_be_rounding_is_said():
+    model, x = mlp(hidden=1), data(6)
+    model.layers[1].kernel.assign(to_numpy(model.layers[1].kernel) * 1e-8)
+    first, second = calibrate(model, x)
+    assert first.note == ""
+    assert second.note == f"multiplied by {1 / second.std_before:.1g}"
+    assert second.std_before < 1e-7
 
 
 def test_a_large_mean_does_not_matter():

@@ -57,12 +57,13 @@ def without_draws(monkeypatch):
         monkeypatch.setattr(getattr(keras.initializers, name), "__call__", zeros)
 
 
-def example(shapes, tokens=False, batch=2):
+def example(shapes, tokens=False, batch=2, seed=0):
     if isinstance(shapes, dict):
-        return {key: example(shape, tokens, batch) for key, shape in shapes.items()}
+        values = example(list(shapes.values()), tokens, batch)
+        return dict(zip(shapes, values, strict=True))
     if isinstance(shapes, list):
-        return [example(shape, tokens, batch) for shape in shapes]
-    rng = np.random.default_rng(0)
+        return [example(one, tokens, batch, seed) for seed, one in enumerate(shapes)]
+    rng = np.random.default_rng(seed)
     if tokens:
         return rng.integers(1, VOCABULARY, (batch, *shapes)).astype("int32")
     return rng.normal(size=(batch, *shapes)).astype("float32")

@@ -16,6 +16,7 @@ from ._channels import Channels
 # So many numbers stay in a processor's cache.
 _PART = 2**16
 _TINY = 1e-30  # squares of what is smaller leave the range of float32
+_UNUSUAL = 1e4  # what was so small may be no signal but rounding
 # A standard deviation from fewer values than this says nothing.
 FEWEST = 8
 
@@ -98,7 +99,9 @@ def _as_one(mean: Any, variance: Any, epsilon: float, w: Wanted) -> Scaling:
     before = math.sqrt(variance.item())
     if before <= epsilon * abs(mean.item()) or before == 0:
         return Scaling(before, before, note=f"constant at {mean.item():.3g}")
-    return Scaling(before, w.std, np.asarray(w.std / before))
+    factor = w.std / before
+    note = f"multiplied by {factor:.1g}" if factor > _UNUSUAL else ""
+    return Scaling(before, w.std, np.asarray(factor), note)
 
 
 def _by_channel(
