@@ -37,10 +37,12 @@ def constant(kernels: Sequence[Weights]) -> Iterator[Finding]:
     """Finds kernels of a single value, whose units can never differ.
 
     Zeros are left alone where they are a choice: in the last kernel of a residual
-    branch and in an output layer.
+    branch and in an output layer. So is what a custom layer has along one axis only,
+    as a factor for each channel: nothing says that it is a kernel.
     """
     for one in kernels:
-        if not one.is_constant:
+        is_vector = not one.kernel.is_known and one.values.size == max(one.kernel.shape)
+        if not one.is_constant or is_vector:
             continue
         value = float(one.values.flat[0])
         if value or one.role not in _MAY_BE_ZERO:

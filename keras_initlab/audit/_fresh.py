@@ -144,6 +144,8 @@ def _why(one: Weights) -> str:
 
 
 def _is_to_be_orthogonal(one: Weights) -> bool:
+    if one.role == "recurrent" and one.values.ndim > 2:
+        return False  # a convolution that is orthogonal flattened is not as it runs
     part = one.kernel.name.removesuffix("_kernel")
     initializer = getattr(one.kernel.layer, f"{part}_initializer", None)
     if isinstance(initializer, Orthogonal):
