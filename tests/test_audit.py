@@ -563,3 +563,12 @@ def test_the_model_is_only_looked_at():
 def test_bad_models(model, error, text):
     with pytest.raises(error, match=text):
         audit(model)
+
+
+def test_kernels_of_integers_are_not_judged():
+    model = keras.Sequential([keras.Input((16,)), layers.Dense(8)], name="packed")
+    model.layers[0].quantize("int8")
+    with pytest.raises(
+        initlab.NoKernelsError, match=r"'packed'.*kernels in int8 alone"
+    ):
+        audit(model)

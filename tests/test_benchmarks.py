@@ -119,3 +119,13 @@ def test_shares_count_both_directions(monkeypatch):
     import confidence
 
     assert confidence.shares_of([1.0, 0.95, 1 / 1.2, 1.9, 0.4]) == [0.4, 0.6, 0.8]
+
+
+@pytest.mark.slow
+def test_a_probe_is_measured(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(FOLDER)
+    import probing
+
+    (row,) = probing.main(["--models", "mlp", "--turns", "2", "--size", "8"])
+    assert 0.1 < row["ratio"] < 100
+    assert "mlp" in capsys.readouterr().out

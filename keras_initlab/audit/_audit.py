@@ -97,7 +97,7 @@ def audit(model: keras.Model) -> Audit:
     Raises:
         TypeError: if it is no Keras model.
         UnbuiltModelError: if the model has no weights yet.
-        NoKernelsError: if no layer has a kernel.
+        NoKernelsError: if no layer has a kernel of floating point.
 
     Example:
         >>> depthwise = keras.layers.DepthwiseConv2D(3, activation="relu")
@@ -112,19 +112,25 @@ def audit(model: keras.Model) -> Audit:
     """
     weights = _weights(model) if isinstance(model, keras.Layer) else []
     if not weights:
-        check_built("model", model)
-        raise NoKernelsError(
-            message(
-                "`model` must hold a layer with a kernel.",
-                f"model={model.name!r} ({type(model).__name__}) without any",
-            )
-        )
+        raise _nothing_to_judge(model)
     trained = sign_of_training(model, weights)
     checks = _ALWAYS if trained else (*_ALWAYS, *_IF_FRESH)
     findings = itertools.chain(
         _broken.not_finite(_floating(model)), *(check(weights) for check in checks)
     )
     return Audit(model.name, len(weights), trained, list(findings))
+
+
+def _nothing_to_judge(model: Any) -> NoKernelsError:
+    check_built("model", model)
+    dtypes = sorted({kernel.variable.dtype for kernel in kernels(model)})
+    held = f"with kernels in {', '.join(dtypes)} alone" if dtypes else "without any"
+    return NoKernelsError(
+        message(
+            "`model` must hold a layer with a kernel of floating point.",
+            f"model={model.name!r} ({type(model).__name__}) {held}",
+        )
+    )
 
 
 def _weights(model: keras.Model) -> list[Weights]:

@@ -17,7 +17,7 @@ _PIXELS = 1000  # more than a panel has on a side
 _TITLE = 24  # characters
 
 
-def weights(model: Any, most: int = 12, shape: Any = None, title: str = "") -> Any:
+def weights(model: Any, shape: Any = None, most: int = 12, title: str = "") -> Any:
     """Draws every kernel as an image, inputs from top to bottom, outputs to the right.
 
     Negative weights are blue, positive ones red, zeros white. Each kernel has colors of
@@ -32,9 +32,9 @@ def weights(model: Any, most: int = 12, shape: Any = None, title: str = "") -> A
         model: a built model or layer, a sequence of them, or `{label: value}` where a
             value is a built layer, an initializer, its name or an array, whose axes are
             `(inputs, outputs)` or `(*window, inputs, outputs)`.
+        shape: of the kernels that initializers draw, as (inputs, outputs).
         most: how many kernels to show at most, evenly spaced from the first to the
             last.
-        shape: of the kernels that initializers draw, as (inputs, outputs).
         title: title of the figure.
 
     Returns:
