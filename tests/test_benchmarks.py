@@ -108,7 +108,7 @@ def test_confidence_is_how_often_the_std_comes(monkeypatch, capsys):
     import confidence
 
     found = confidence.main([])
-    assert set(found) == {0.95, 0.8, 0.6}
+    assert set(found) == {0.95, 0.7, 0.55}
     for stated, ratios in found.items():
         assert confidence.shares_of(ratios)[1] == pytest.approx(stated, abs=0.06)
     assert "confidence" in capsys.readouterr().out

@@ -385,7 +385,7 @@ def test_a_frozen_kernel_says_so():
 
 def test_pooling_makes_the_figure_an_estimate():
     rows = recommend(max_pooling())
-    assert [row.confidence < 0.8 for row in rows] == [False, *[True] * 5]
+    assert [row.confidence < 0.7 for row in rows] == [False, *[True] * 5]
     assert all("about" in row.reason for row in rows[1:])
 
 
@@ -577,12 +577,12 @@ def separable():
     ids=lambda build: build.__name__,
 )
 def test_the_last_layer_has_unit_variance_or_its_row_doubts_it(build, rng):
-    """A confidence of 0.8 says that the variance is known."""
+    """A confidence of 0.7 says that the variance is known."""
     model = build()
     advice = recommend(model)
     advice.apply(seed=0, overwrite=True)
     std = to_numpy(model(gaussian_for(model, rng, examples=64))).std()
-    assert std == pytest.approx(1, abs=0.2) or advice[-1].confidence < 0.8, std
+    assert std == pytest.approx(1, abs=0.2) or advice[-1].confidence < 0.7, std
 
 
 def bias_gradients(model, rng):

@@ -287,7 +287,7 @@ def test_new_layers_read_what_frozen_ones_give():
     frozen.assign(ops.cast(3.0 * to_numpy(frozen) / to_numpy(frozen).std(), "float32"))
     row = recommend(model)[1]
     assert std_of(row) == pytest.approx(1 / math.sqrt(256 * 64 * 9), rel=1e-3)
-    assert row.confidence < 0.8
+    assert row.confidence < 0.7
     assert "MatchPretrained" in row.alternatives
 
 

@@ -399,7 +399,7 @@ def test_functions_of_the_backend_hide_only_themselves():
     }
     assert sources(kernels["c"], inspect(model).kernels) == {"a", "b"}
     row = next(row for row in recommend(model) if row.path.endswith("c/kernel"))
-    assert row.confidence == 0.6
+    assert row.confidence == 0.55
 
 
 def test_a_custom_layer_that_hides_itself_hides_only_itself():

@@ -12,7 +12,7 @@ import keras
 
 from .._fans import Fans
 from ..inspection import KernelRecord
-from ._choice import Choice
+from ._choice import ESTIMATE, Choice
 
 _UNKNOWN = "; fans by Keras's rule for the shape, unless `register_fans` tells more"
 
@@ -30,9 +30,9 @@ class Row:
         reference: the paper and equation it rests on.
         confidence: in [0, 1]: how often the kernel's output comes within a quarter of
             the std that is meant, counted on 48 models of many kinds
-            (`tests/benchmarks/confidence.py`: 100, 82 and 59 % of 106, 356 and 242
-            kernels). 0.95 for a construction that is exact for this surrounding, 0.8
-            where the mean-field variance decides, 0.6 where pooling, products or
+            (`tests/benchmarks/confidence.py`: 100, 71 and 54 % of 106, 356 and 242
+            kernels). 0.95 for a construction that is exact for this surrounding, 0.7
+            where the mean-field variance decides, 0.55 where pooling, products or
             unknown layers make its input an estimate. The rule table has its own scale.
         alternatives: names of initializers that come next.
         forward_gain: expected std of the pre-activation relative to the one before
@@ -102,7 +102,7 @@ def make_row(kernel: KernelRecord, choice: Choice) -> Row:
         initializer=choice.initializer,
         reason=choice.reason + ("" if is_known else _UNKNOWN),
         reference=choice.reference,
-        confidence=choice.confidence if is_known else min(choice.confidence, 0.6),
+        confidence=choice.confidence if is_known else min(choice.confidence, ESTIMATE),
         alternatives=choice.alternatives,
         forward_gain=choice.forward_gain,
         backward_gain=choice.backward_gain,
