@@ -244,7 +244,8 @@ UNBUILT = {"": r"must be built\. Received: \w+='\w+' \(\w+\), not built\."}
 CONSTANT = {"MatchPretrained": r"kernel that varies.* Received: .* with 0 of them"}
 NO_KERNELS = CONSTANT | refused(
     (*READ, *DRAWN, "calibrate"),
-    r"must (have at least one|hold a|hold a layer with a) kernel\. Received: \w+='",
+    r"must (have at least one|hold a|hold a layer with a) kernel"
+    r"( of floating point)?\. Received: \w+='",
 )
 BROKEN = {"calibrate": r"Layer '.*\(\d, 4\)\).* must be finite\. Received: NaN or Inf"}
 UNTRACED = r"must run when it is traced\. Received: model='raising' .*this is mine"
