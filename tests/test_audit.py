@@ -2,6 +2,7 @@
 
 import json
 
+import applications
 import keras
 import numpy as np
 import pytest
@@ -450,9 +451,7 @@ def is_depthwise(layer):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "name", [name for name in vars(keras.applications) if name[0].isupper()]
-)
+@pytest.mark.parametrize("name", applications.NAMES)
 def test_applications_as_keras_starts_them(name):
     """Found is what is true: depthwise kernels by Glorot on Keras's fans, and narrow
     squeezes by He on fan_out. What `recommend` draws gives no alarm."""

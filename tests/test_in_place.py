@@ -2,6 +2,7 @@
 
 import warnings
 
+import applications
 import keras
 import numpy as np
 import pytest
@@ -331,12 +332,8 @@ def test_no_false_alarm_on_the_zoo(name):
         recommend(model).apply(seed=seed)
 
 
-def applications():
-    return [name for name in dir(keras.applications) if name[0].isupper()]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", applications())
+@pytest.mark.parametrize("name", applications.NAMES)
 def test_no_false_alarm_on_an_application(name, monkeypatch):
     zoo.without_draws(monkeypatch)
     model = getattr(keras.applications, name)(weights=None)

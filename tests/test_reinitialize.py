@@ -2,6 +2,7 @@
 
 import hashlib
 
+import applications
 import keras
 import numpy as np
 import pytest
@@ -770,19 +771,12 @@ def test_a_model_that_was_trained(name):
     check_starts_over(entry.build, train)
 
 
-APPLICATIONS = [name for name in vars(keras.applications) if name[0].isupper()]
-FIXED_SIZES = {"NASNetLarge": 331, "NASNetMobile": 224}
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", APPLICATIONS)
+@pytest.mark.parametrize("name", applications.NAMES)
 def test_every_application(name):
-    size = FIXED_SIZES.get(name, 96)
-
     def build():
         keras.backend.clear_session()
-        application = getattr(keras.applications, name)
-        return application(weights=None, input_shape=(size, size, 3))
+        return applications.build(name, 96)
 
     check_starts_over(build, disturb)

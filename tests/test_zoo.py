@@ -2,6 +2,7 @@
 
 import math
 
+import applications
 import keras
 import numpy as np
 import pytest
@@ -345,36 +346,15 @@ def test_the_models_run(name):
     assert all(np.all(np.isfinite(one)) for one in keras.tree.flatten(outputs))
 
 
-APPLICATIONS = {
-    # What is smallest, where it is not 64 pixels.
-    "InceptionResNetV2": 75,
-    "InceptionV3": 75,
-    "NASNetLarge": None,
-    "NASNetMobile": None,
-    "Xception": 71,
-}
-
-
-def applications():
-    return [name for name in dir(keras.applications) if name[0].isupper()]
-
-
-def application(name):
-    make, size = getattr(keras.applications, name), APPLICATIONS.get(name, 64)
-    if size is None:  # does not take another size without its weights
-        return make(weights=None)
-    return make(weights=None, input_shape=(size, size, 3), classes=10)
-
-
 @pytest.mark.slow
 def test_there_are_forty_applications():
-    assert len(applications()) >= 40
+    assert len(applications.NAMES) >= 40
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", applications())
+@pytest.mark.parametrize("name", applications.NAMES)
 def test_every_kernel_of_an_application_has_an_initializer(name):
-    model = application(name)
+    model = applications.build(name, classes=10)
     advice = recommend(model)
     assert {row.kernel.variable.path for row in advice} >= matrices(model)
     assert {row.role for row in advice} <= set(ROLES)
