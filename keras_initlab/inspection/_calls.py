@@ -22,6 +22,7 @@ class Call:
         scope: names of the nested models around it, outermost first.
         kernels: those of a layer, or what a custom layer hands to a raw operation.
         arguments: for each input, the name of the layer's argument.
+        shapes: for each input, its shape.
     """
 
     operation: Any
@@ -30,3 +31,4 @@ class Call:
     scope: tuple[str, ...] = ()
     kernels: tuple[Kernel, ...] = ()
     arguments: tuple[str, ...] = ()
+    shapes: tuple[tuple[int | None, ...], ...] = ()

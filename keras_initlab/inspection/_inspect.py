@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,13 @@ from .._paths import distinct
 from ._calls import Call
 from ._graph import read_calls
 from ._layers import ATTENTION_ROLES, heads, steps
-from ._operations import Effect, activation_of, effect_of
+from ._operations import (
+    Effect,
+    activation_of,
+    effect_of,
+    normalized_mean_square,
+    shares,
+)
 from ._products import product_roles
 from ._records import Inspection, KernelRecord, Link, Merge, Passage
 from ._residual import read_residual
@@ -62,6 +69,7 @@ class _Reader:
     def __init__(self, calls: Sequence[Call]):
         self.calls = calls
         self.kernels_of = [list(call.kernels) for call in calls]
+        self.uses = Counter(id(call.operation) for call in calls)
         self.readers: list[list[int]] = [[] for _ in calls]
         for index, call in enumerate(calls):
             for source in dict.fromkeys(call.inputs):
@@ -173,13 +181,15 @@ class _Reader:
     def _links_to(self, kernel: Kernel, index: int, role: str) -> tuple[Link, ...]:
         """The ways to a kernel of a call: not every one reads every input."""
         below = self._cell_below(kernel, index, role)
+        if below is None:
+            below = self._before_in_layer(kernel, index, role)
         if below is not None:
             return (below,)
         links, names = self._links_in(index), self.calls[index].arguments
         meant = role
         if role == "recurrent input":
             meant = names[0] if names else ""
-        elif role == "attention output" or (role == "key" and "key" not in names):
+        elif role == "key" and "key" not in names:
             meant = "value"
         own = [link for link, name in zip(links, names, strict=False) if name == meant]
         return tuple(own) or links
@@ -197,6 +207,20 @@ class _Reader:
         passages = () if own is None else (_activation_passage(own),)
         return Link(self.numbers[id(below.variable)], passages)
 
+    def _before_in_layer(self, kernel: Kernel, index: int, role: str) -> Link | None:
+        """The way from the kernel of the same layer whose output a kernel reads."""
+        before = None
+        if role == "attention output":
+            before = self._named(index, "value")
+        elif kernel.name == "pointwise_kernel":
+            before = self._named(index, "depthwise_kernel")
+        return None if before is None else Link(self.numbers[id(before.variable)])
+
+    def _named(self, index: int, name: str) -> Kernel | None:
+        """The kernel of a call that, or whose layer, has this name."""
+        found = self.kernels_of[index]
+        return next((k for k in found if name in (k.name, k.layer.name)), None)
+
     def _link_out(self, index: int) -> Link:
         """The way to the output of a call."""
         operation = self.calls[index].operation
@@ -206,13 +230,17 @@ class _Reader:
             return Link(self.positions[index], passages)
         effect = effect_of(operation)
         links = self._links_in(index)
+        only = operation if self.uses[id(operation)] == 1 else None
         if len(links) != 1:
-            self.merges.append(Merge(effect, links))
+            shapes = self.calls[index].shapes
+            self.merges.append(Merge(effect, links, shares(operation, shapes), only))
             return Link(self.merges[-1])
         if effect is Effect.ACTIVATION:
-            passage = _activation_passage(activation_of(operation))
+            passage = _activation_passage(activation_of(operation), only)
         else:
-            passage = Passage(effect, type(operation).__name__)
+            name, (shape,) = type(operation).__name__, self.calls[index].shapes
+            square = normalized_mean_square(operation, shape)
+            passage = Passage(effect, name, mean_square=square, operation=only)
         return replace(links[0], passages=(*links[0].passages, passage))
 
     def _met(self, kernel: Kernel, index: int, is_last: bool) -> tuple[Any, Any]:
@@ -287,5 +315,6 @@ def _user(operation: Any) -> Any:
     return id(operation) if is_layer else type(operation).__name__
 
 
-def _activation_passage(activation: Any) -> Passage:
-    return Passage(Effect.ACTIVATION, type(activation).__name__, activation)
+def _activation_passage(activation: Any, operation: Any = None) -> Passage:
+    name = type(activation).__name__
+    return Passage(Effect.ACTIVATION, name, activation, operation=operation)

@@ -115,7 +115,13 @@ class Opener:
         inputs = tuple(place.call for place in read)
         arguments = reading.arguments if is_layer else ()
         last = self._list(
-            node.operation, inputs, reading.key, reading.scope, own, arguments
+            node.operation,
+            inputs,
+            reading.key,
+            reading.scope,
+            own,
+            arguments,
+            reading.shapes,
         )
         return [
             Place(last, key_of(reading.key, number))
@@ -130,8 +136,11 @@ class Opener:
         scope: tuple[str, ...],
         own: Iterable[Kernel],
         arguments: Iterable[str] = (),
+        shapes: Iterable[tuple[int | None, ...]] = (),
     ) -> int:
-        call = Call(operation, inputs, key, scope, tuple(own), tuple(arguments))
+        call = Call(
+            operation, inputs, key, scope, tuple(own), tuple(arguments), tuple(shapes)
+        )
         self.flat.append(call)
         return len(self.flat) - 1
 
@@ -228,6 +237,7 @@ class _Reading:
     ):
         self.node, self.places, self.scope = node, places, scope
         self.arguments: list[str] = []
+        self.shapes: list[tuple[int | None, ...]] = []
         self.adds_bias = False
         self._opener = opener
         self._sources = [source_of(tensor, places) for tensor in node.input_tensors]
@@ -259,6 +269,7 @@ class _Reading:
                 if place is not None:
                     read.append(place)
                     self.arguments += names[number : number + 1]
+                    self.shapes.append(tuple(tensor.shape))
         return read, used
 
     def _use(self, weight: Weight) -> Use:

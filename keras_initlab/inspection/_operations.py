@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -85,6 +87,35 @@ def effect_of(operation: Any) -> Effect:
     if name in ("Concatenate", "Concat", "Stack", "Hstack", "Vstack"):
         return Effect.CONCATENATE
     return Effect.OTHER
+
+
+def normalized_mean_square(operation: Any, shape: Sequence[int | None]) -> float:
+    """Returns the mean square of what a normalization gives for inputs of a shape.
+
+    1 for those that divide by a standard deviation; of a vector of length 1, one over
+    the number of its entries.
+    """
+    is_unit = isinstance(operation, keras.layers.UnitNormalization)
+    if not is_unit and type(operation).__name__ != "Normalize":
+        return 1.0
+    axis, rank = operation.axis, len(shape)
+    axes = [axis] if isinstance(axis, int) else list(axis or ())
+    sizes = [shape[one] for one in axes if -rank <= one < rank]
+    return 1 / math.prod(size or 1 for size in sizes)
+
+
+def shares(operation: Any, shapes: Sequence[Sequence[int | None]]) -> tuple[float, ...]:
+    """Returns the share of the units that each signal has of those put side by side.
+
+    The same for all where their sizes are not known.
+    """
+    sizes = [1.0] * len(shapes)
+    axis = getattr(operation, "axis", None)
+    if "Concat" in type(operation).__name__ and isinstance(axis, int):
+        found = [shape[axis] for shape in shapes if -len(shape) <= axis < len(shape)]
+        known = [float(size) for size in found if size]
+        sizes = known if len(known) == len(shapes) else sizes
+    return tuple(size / sum(sizes) for size in sizes)
 
 
 def is_activation(operation: Any) -> bool:

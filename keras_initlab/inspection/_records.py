@@ -33,11 +33,15 @@ class Passage:
         effect: what it does to the signal.
         name: the operation's class name.
         activation: the activation itself, for an effect of that kind.
+        mean_square: that of what a normalization gives.
+        operation: the layer or operation itself; None if it is called several times.
     """
 
     effect: Effect
     name: str
     activation: Any = None
+    mean_square: float = 1.0
+    operation: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +51,14 @@ class Merge:
     Attributes:
         effect: what it does to the signals.
         links: the ways on which they reach it.
+        shares: of signals put side by side, the share that each has of the units.
+        operation: the layer or operation itself; None if it is called several times.
     """
 
     effect: Effect
     links: tuple[Link, ...]
+    shares: tuple[float, ...] = ()
+    operation: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

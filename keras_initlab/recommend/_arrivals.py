@@ -9,6 +9,8 @@ from typing import Any
 
 from .._activations import ActivationStatistics, activation_statistics, moments_at
 from ..inspection import Effect, Inspection, KernelRecord, Link, Merge, Passage
+from ._inputs import InputScale
+from ._measured import Measured
 
 _AVERAGING = ("attention output", "recurrent", "recurrent input")
 _APPROXIMATE = (Effect.POOL, Effect.OTHER, Effect.CHANNEL_LINEAR)
@@ -36,27 +38,29 @@ class Arrivals:
 
     Args:
         inspection: the model's kernels.
-        input_std: root mean square of the model's inputs.
+        scale: root mean squares of the model's inputs.
         stds: the std that a kernel's output is known to have, by its position; filled
             in as the kernels are decided, sources first.
-        input_stds: root mean squares of single inputs, by their number.
+        measured: mean squares that were measured on data.
     """
 
     def __init__(
         self,
         inspection: Inspection,
-        input_std: float,
+        scale: InputScale,
         stds: Mapping[int, float],
-        input_stds: Mapping[int, float] | None = None,
+        measured: Measured,
     ):
-        self.input_std = input_std
-        self._input_stds = input_stds or {}
+        self._scale = scale
         self._stds = stds
+        self._measured = measured
         self._kernels = inspection.kernels
         self._merged: dict[int, Arrival] = {}
 
     def at(self, kernel: KernelRecord) -> Arrival:
         """Returns what a kernel reads, the mean over its inputs."""
+        if kernel.position in self._measured.read:
+            return Arrival(self._measured.read[kernel.position], is_exact=True)
         arrivals = [self.on_link(link) for link in kernel.links]
         if not arrivals:
             return Arrival(1.0, is_exact=False)
@@ -69,20 +73,20 @@ class Arrivals:
     def std_of_input(self, kernel: KernelRecord) -> float:
         """Returns the root mean square of the model input that a kernel starts from."""
         stds = [
-            self._input_stds.get(link.entry, self.input_std)
+            self._scale.of(link.entry)
             for link in kernel.links
             if link.source is None and link.entry is not None
         ]
-        return stds[0] if stds else self.input_std
+        return stds[0] if stds else self._scale.overall
 
     def on_link(self, link: Link) -> Arrival:
         """Returns what arrives at the end of a way."""
-        arrival = self._at_source(link)
-        moment, is_exact = arrival.moment, arrival.is_exact
+        start, passages = self._start(link)
+        moment, is_exact = start.moment, start.is_exact
         kept = None if isinstance(link.source, Merge) else 0.0  # E[φ]²/E[φ²]
-        for passage in self._passages(link):
+        for passage in passages:
             if passage.effect is Effect.NORMALIZATION:
-                moment, is_exact, kept = 1.0, True, 0.0
+                moment, is_exact, kept = passage.mean_square, True, 0.0
             elif passage.effect is Effect.ACTIVATION:
                 known = statistics_or_none(passage.activation)
                 # A kernel's output is normal, which a sum or an input need not be.
@@ -106,6 +110,14 @@ class Arrivals:
                     moment, kept = moment * share, min(1.0, kept / share)
         return Arrival(moment, is_exact)
 
+    def _start(self, link: Link) -> tuple[Arrival, tuple[Passage, ...]]:
+        """What is known of a signal, and what it passes from there on."""
+        for number, passage in reversed(list(enumerate(link.passages))):
+            moment = self._measured.after(passage)
+            if moment is not None:
+                return Arrival(moment, is_exact=True), link.passages[number + 1 :]
+        return self._at_source(link), self._passages(link)
+
     def _passages(self, link: Link) -> tuple[Passage, ...]:
         """What a signal passes; a recurrent state has its activation inside."""
         if isinstance(link.source, int) and link.passages:
@@ -117,10 +129,7 @@ class Arrivals:
     def _at_source(self, link: Link) -> Arrival:
         source = link.source
         if source is None:
-            std = self.input_std
-            if link.entry is not None:
-                std = self._input_stds.get(link.entry, std)
-            return Arrival(std**2, is_exact=True)
+            return Arrival(self._scale.of(link.entry) ** 2, is_exact=True)
         if isinstance(source, Merge):
             if id(source) not in self._merged:
                 self._merged[id(source)] = self._at_merge(source)
@@ -130,13 +139,17 @@ class Arrivals:
         return Arrival(self._stds.get(source, 1.0) ** 2, is_exact)
 
     def _at_merge(self, merge: Merge) -> Arrival:
+        measured = self._measured.after(merge)
+        if measured is not None:
+            return Arrival(measured, is_exact=True)
         arrivals = [self.on_link(link) for link in merge.links]
         moments = [arrival.moment for arrival in arrivals]
         is_exact = all(arrival.is_exact for arrival in arrivals)
         if merge.effect is Effect.ADD:
             return Arrival(sum(moments), is_exact)
         if merge.effect is Effect.CONCATENATE:
-            return Arrival(sum(moments) / len(moments), is_exact=False)
+            moment = sum(s * m for s, m in zip(merge.shares, moments, strict=True))
+            return Arrival(moment, is_exact=False)
         return Arrival(math.prod(moments) if moments else 1.0, is_exact=False)
 
 

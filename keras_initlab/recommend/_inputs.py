@@ -25,6 +25,10 @@ class InputScale:
     overall: float = 1.0
     single: Mapping[int, float] = field(default_factory=dict)
 
+    def of(self, entry: int | None) -> float:
+        """The root mean square of an input, by its number."""
+        return self.overall if entry is None else self.single.get(entry, self.overall)
+
 
 def first_batch(data: Any) -> Any:
     """Returns the inputs in `data`: those of the first batch of a data set.
@@ -68,6 +72,21 @@ def input_scale(model: Any, inspection: Inspection, data: Any) -> InputScale:
         if number in is_signal
     }
     return InputScale(1.0, single)
+
+
+def one_batch(model: Any, data: Any) -> Any:
+    """Returns data as a model is called on it: of the parts of one input, the first."""
+    if _count_of_inputs(model, data) != 1:
+        return data
+    if isinstance(data, Mapping) and len(data) == 1:
+        return next(iter(data.values()))
+    if not isinstance(data, (list, tuple)):
+        return data
+    if not hasattr(data[0], "shape"):
+        return np.asarray(data)
+    expected = keras.tree.flatten(getattr(model, "_inputs_struct", ()))
+    rank = len(expected[0].shape) if expected else 1 + len(data[0].shape)
+    return data[0] if len(data[0].shape) >= rank else np.stack(data)
 
 
 def _count_of_inputs(model: Any, data: Any) -> int:

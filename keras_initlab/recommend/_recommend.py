@@ -11,8 +11,8 @@ import keras
 from .._errors import check_choice, check_positive, message
 from ..inspection import Inspection, inspect
 from ._calibrated import batch_of, measured_choices
-from ._frozen import frozen_sizes
-from ._inputs import InputScale, first_batch, input_scale
+from ._inputs import InputScale, first_batch, input_scale, one_batch
+from ._measured import Measured, measure, unknown_signals
 from ._outputs import log_priors, logits_of
 from ._recommendation import Recommendation
 from ._rules import chain_widths, recommend_widths, rules_choices
@@ -57,14 +57,18 @@ def recommend(
             which `apply` then scales by what it measures on `data`, in one forward
             pass. For models that theory only estimates: pooling, products, unknown
             layers, data that is not standardized.
-        input_std: root mean square of the model's inputs, positive. 1 for
-            standardized data.
+        input_std: root mean square of the model's inputs, positive, as the first
+            kernels read them: behind layers such as `Rescaling`. 1 for standardized
+            data.
         data: inputs to measure `input_std` on instead, each input's own: an array
             `(examples, ...)`; for several inputs a list or tuple of arrays, or a dict
             by name; or a data set, as `tf.data.Dataset` or `PyDataset`, whose first
             batch counts (of a batch `(inputs, targets)`, the inputs). Inputs that only
-            embeddings read are no signal. The policy `"calibrated"` needs it; of
-            arrays of more than 256 examples it takes as many, evenly spread.
+            embeddings read are no signal. Where something is computed from the inputs
+            before the first kernels read it (rescaled, standardized, joined), or
+            kernels are frozen, the model runs on them, so far as that takes, to measure
+            what these kernels read. The policy `"calibrated"` needs it. For a run, of
+            arrays of more than 256 examples as many are taken, evenly spread.
         class_priors: the share of each class, at which the output's bias starts:
             probabilities that sum to 1 for a softmax, one per unit for sigmoids; a
             dict by output name if several outputs give probabilities. What an output
@@ -115,11 +119,11 @@ def recommend(
         choices, record = rules_choices(inspection)
         issues, advice = record.issues, record.advice
     else:
-        scale, sizes = InputScale(input_std), {}
+        scale, measured = InputScale(input_std), Measured()
         if data is not None:
             scale = input_scale(model, inspection, inputs)
-            sizes = _frozen_sizes(model, inspection, inputs)
-        choices = signal_choices(inspection, scale, logits, sizes)
+            measured = _measured(model, inspection, inputs)
+        choices = signal_choices(inspection, scale, logits, measured)
         issues = _issues(inspection)
         advice = _advice(issues, inspection)
     choices = with_priors(choices, offsets)
@@ -130,10 +134,11 @@ def recommend(
     return Recommendation(model, inspection, choices, policy, issues, advice, batch)
 
 
-def _frozen_sizes(model: Any, inspection: Inspection, inputs: Any) -> dict[int, float]:
-    if all(record.trainable for record in inspection.kernels):
-        return {}
-    return frozen_sizes(model, inspection, batch_of(model, inputs))
+def _measured(model: Any, inspection: Inspection, inputs: Any) -> Measured:
+    unknown = unknown_signals(model, inspection)
+    if not unknown:
+        return Measured()
+    return measure(model, unknown, batch_of(model, one_batch(model, inputs)))
 
 
 def _advice(issues: Sequence[str], inspection: Inspection) -> list[str]:

@@ -20,6 +20,7 @@ from ._choice import ESTIMATE, FROZEN, VARIANCE, Choice, tidy
 from ._constructions import Place
 from ._embeddings import Embeddings
 from ._inputs import InputScale
+from ._measured import Measured
 from ._normalized import NORMALIZED_STD, is_scale_free, moving
 from ._outputs import LOGIT_REFERENCE, OUTPUT_STD, PRIOR_REFERENCE
 from ._recurrent import input_std, recurrent_choice, state_moment
@@ -51,7 +52,7 @@ def signal_choices(
     inspection: Inspection,
     scale: InputScale,
     logits: Mapping[int, str] | None = None,
-    frozen: Mapping[int, float] | None = None,
+    measured: Measured | None = None,
 ) -> list[Choice]:
     """Returns the signal policy's choice for every kernel, in order of position.
 
@@ -59,10 +60,9 @@ def signal_choices(
         inspection: the model's kernels.
         scale: root mean square of the model's inputs.
         logits: what output kernels give whose meaning is known, by position.
-        frozen: root mean square of what a frozen kernel gives, where it was measured,
-            by position.
+        measured: what was measured on data.
     """
-    policy = _Policy(inspection, scale, logits or {}, frozen or {})
+    policy = _Policy(inspection, scale, logits or {}, measured or Measured())
     # A choice notes its kernel's std, so it comes first.
     return [
         replace(policy.choice(kernel), std=policy.stds.get(kernel.position, 1.0))
@@ -93,16 +93,16 @@ class _Policy:
         inspection: Inspection,
         scale: InputScale,
         logits: Mapping[int, str],
-        frozen: Mapping[int, float],
+        measured: Measured,
     ):
         self.inspection = inspection
         self.logits = logits
-        self.frozen = frozen
+        self.frozen = measured.given
         self.carriers = carriers(inspection)
         self.lengths = stretch_lengths(inspection, self.carriers)
         # The std of outputs where it is not 1; each kernel's is noted when decided.
         self.stds: dict[int, float] = {}
-        self.arrivals = Arrivals(inspection, scale.overall, self.stds, scale.single)
+        self.arrivals = Arrivals(inspection, scale, self.stds, measured)
         self.residuals = Residuals(inspection, self.arrivals)
         self.embeddings = Embeddings(inspection)
 
@@ -248,6 +248,9 @@ class _Policy:
 
     def _input_scale(self, kernel: KernelRecord) -> float:
         """The std that a kernel's gain is relative to: the input's for the first."""
+        source = kernel.links[0].source if len(kernel.links) == 1 else None
+        if isinstance(source, int):
+            return self.stds.get(source, 1.0)
         if kernel.upstream is None:
             return self.arrivals.std_of_input(kernel)
         return self.stds.get(kernel.upstream, 1.0)
@@ -261,7 +264,7 @@ class _Policy:
         std = self.stds.get(source, 1.0) if isinstance(source, int) else 1.0
         for passage in kernel.links[0].passages if kernel.links else ():
             if passage.effect is Effect.NORMALIZATION:
-                slope, std = slope / std**2, 1.0
+                slope, std = slope * passage.mean_square / std**2, 1.0
             elif passage.effect is Effect.ACTIVATION:
                 statistics = statistics_or_none(passage.activation)
                 slope *= statistics.derivative_second_moment if statistics else 1.0

@@ -1,0 +1,255 @@
+"""What signals really are where no kernel is before them that is to be drawn.
+
+Theory knows the scale of what a model is given. What preprocessing makes of that only a
+run can tell, and what frozen kernels give: they fit what they read, and of a trained
+body the features are larger than independent inputs would make them, by ten times and
+more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from .._arrays import to_numpy
+from .._fans import Kernel, variable_of
+from ..calibration._hooks import hooks, is_known, normalizing_by_batch
+from ..calibration._listener import Listener
+from ..inspection import (
+    Effect,
+    Inspection,
+    KernelRecord,
+    Link,
+    Merge,
+    Passage,
+    operations_in_sight,
+)
+from ..signal._record import Call, all_replaced, recording
+
+# Behind these, the scale of an input is known.
+_KNOWN = (Effect.SAME_UNITS, Effect.REARRANGE, Effect.NORMALIZATION)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on data.
+
+    Attributes:
+        given: root mean square of what a frozen kernel gives, by position.
+        read: mean square of what a kernel reads, by position.
+    """
+
+    given: Mapping[int, float] = field(default_factory=dict)
+    read: Mapping[int, float] = field(default_factory=dict)
+    _returned: Mapping[int, float] = field(default_factory=dict)
+
+    def after(self, step: Passage | Merge) -> float | None:
+        """Mean square of what an operation returned, None if it was not measured."""
+        return self._returned.get(id(step.operation))
+
+
+@dataclass(frozen=True)
+class UnknownSignals:
+    """What theory only estimates, and one run can tell whatever is drawn.
+
+    Attributes:
+        frozen: kernels whose outputs count.
+        readers: those whose inputs count.
+        operations: those whose outputs count.
+    """
+
+    frozen: tuple[KernelRecord, ...]
+    readers: tuple[KernelRecord, ...]
+    operations: tuple[Any, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.frozen or self.readers or self.operations)
+
+
+def unknown_signals(model: keras.Model, inspection: Inspection) -> UnknownSignals:
+    """Returns what is worth a run of a model on data."""
+    early = _Early(inspection)
+    steps: list[Passage | Merge] = []
+    readers = []
+    for record in inspection.kernels:
+        ways = [way for way in record.links if early.is_early(way)]
+        steps += _steps(ways)
+        is_alone = record.trainable and record.role not in ("embedding", "recurrent")
+        is_whole = len(ways) == len(record.links) and not all(map(_is_told, ways))
+        if is_alone and is_whole and is_known(record.layer):
+            readers.append(record)
+    for merge in inspection.merges:
+        steps += _steps(way for way in merge.links if early.is_early(way))
+    in_sight = {id(operation) for _, operation in operations_in_sight(model)}
+    operations = {
+        id(step.operation): step.operation
+        for step in steps
+        if id(step.operation) in in_sight
+    }
+    frozen = tuple(record for record in inspection.kernels if not record.trainable)
+    return UnknownSignals(frozen, tuple(readers), tuple(operations.values()))
+
+
+def measure(model: keras.Model, unknown: UnknownSignals, batch: Any) -> Measured:
+    """Returns what a model's early signals are on data.
+
+    The model runs once, or until all was heard. Dropout does nothing, and batch
+    normalization that trains goes by the batch. What runs inside a loop or traced
+    function is left out, as is what is zero or not finite.
+
+    Args:
+        model: a built model.
+        unknown: what to measure.
+        batch: what the model is called on.
+    """
+    given = _Given([record.kernel for record in unknown.frozen])
+    heard = _Heard(model, unknown)
+    by_batch = [hook for hook in normalizing_by_batch(model) if hook[0].trainable]
+    mode = {"training": False} if model._call_has_training_arg else {}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(_AllHeard))
+        stack.enter_context(keras.StatelessScope())  # moving averages stay
+        stack.enter_context(all_replaced(by_batch))
+        stack.enter_context(all_replaced(hooks(model, given)))
+        stack.enter_context(recording(heard.operations(), heard.note))
+        model(batch, **mode)
+    return Measured(
+        _usable((r.position, given.sizes.get(id(r.variable))) for r in unknown.frozen),
+        _usable((r.position, heard.read(r)) for r in unknown.readers),
+        _usable((id(one), heard.returned(one)) for one in unknown.operations),
+    )
+
+
+class _AllHeard(BaseException):
+    """Ends a run of which the rest says nothing; no error that a model may catch."""
+
+
+class _Given(Listener):
+    """Notes the size of what kernels give, each one's at its last call."""
+
+    def __init__(self, kernels: Iterable[Kernel]):
+        super().__init__(list(kernels))
+        self.sizes: dict[int, float] = {}
+
+    def fitted(self, layer: Any, name: str, output: Any, has_bias: bool = True) -> Any:
+        if self.is_open(layer, name) and not self.is_in_loop:
+            self.sizes[id(variable_of(layer, name))] = _mean_square(output) ** 0.5
+        return output
+
+
+class _Heard:
+    """Notes the mean squares of what operations read and return."""
+
+    def __init__(self, model: keras.Model, unknown: UnknownSignals):
+        self._steppers = _steppers(model)
+        readers = [self._called(record) for record in unknown.readers]
+        self._read: dict[int, list[float]] = {id(one): [] for one in readers}
+        self._returned: dict[int, list[float]] = {
+            id(one): [] for one in unknown.operations
+        }
+        self._operations = {id(one): one for one in (*readers, *unknown.operations)}
+        self._waiting = dict.fromkeys(self._operations, 1)
+        for record, one in zip(unknown.readers, readers, strict=True):
+            self._waiting[id(one)] = record.calls
+        self._has_frozen = bool(unknown.frozen)
+
+    def operations(self) -> list[Any]:
+        """What is to be recorded."""
+        return list(self._operations.values())
+
+    def note(self, call: Call) -> None:
+        key = id(call.operation)
+        for found, value in ((self._read, call.inputs), (self._returned, call.output)):
+            # In a traced function there are no numbers: each backend raises its own.
+            with contextlib.suppress(Exception):
+                if key in found:
+                    found[key].append(_mean_square(value))
+        self._waiting[key] -= 1
+        if not self._has_frozen and max(self._waiting.values()) <= 0:
+            raise _AllHeard
+
+    def read(self, record: KernelRecord) -> float | None:
+        """Mean square of what a kernel reads, over its calls."""
+        return _mean(self._read[id(self._called(record))])
+
+    def returned(self, operation: Any) -> float | None:
+        """Mean square of what an operation returns."""
+        return _mean(self._returned[id(operation)])
+
+    def _called(self, record: KernelRecord) -> Any:
+        """The layer that is called on all that a kernel reads."""
+        return self._steppers.get(id(record.layer), record.layer)
+
+
+class _Early:
+    """Tells which ways come before every kernel that trains."""
+
+    def __init__(self, inspection: Inspection):
+        self._kernels = inspection.kernels
+        self._known: dict[int, bool] = {}
+
+    def is_early(self, link: Link) -> bool:
+        """Whether the signal is the same whatever is drawn."""
+        source = link.source
+        if source is None:
+            return True
+        key = source if isinstance(source, int) else id(source)
+        if key not in self._known:
+            self._known[key] = self._starts_early(source)
+        return self._known[key]
+
+    def _starts_early(self, source: int | Merge) -> bool:
+        if isinstance(source, Merge):
+            return bool(source.links) and all(map(self.is_early, source.links))
+        record = self._kernels[source]
+        return not record.trainable and all(map(self.is_early, record.links))
+
+
+def _steps(ways: Iterable[Link]) -> list[Passage | Merge]:
+    """What ways pass, and where they join, as far as the input's scale is not all."""
+    found: list[Passage | Merge] = []
+    for way in ways:
+        if isinstance(way.source, Merge):
+            found.append(way.source)
+        if not _is_told(way):
+            found += way.passages
+    return found
+
+
+def _is_told(link: Link) -> bool:
+    """Whether the scale of the model's input tells all of a way."""
+    return link.source is None and all(p.effect in _KNOWN for p in link.passages)
+
+
+def _steppers(model: keras.Model) -> dict[int, Any]:
+    """The layers that run others step by step, by the id of the one they run first."""
+    found: dict[int, Any] = {}
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.RNN):
+            first = getattr(layer.cell, "cells", [layer.cell])[0]
+            found[id(first)] = layer
+        elif isinstance(layer, keras.layers.TimeDistributed):
+            found[id(layer.layer)] = layer
+    return found
+
+
+def _mean_square(value: Any) -> float:
+    return float(to_numpy(ops.mean(ops.square(ops.cast(value, "float32")))))
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _usable(found: Iterable[tuple[int, float | None]]) -> dict[int, float]:
+    return {
+        key: value
+        for key, value in found
+        if value is not None and np.isfinite(value) and value > 0
+    }
