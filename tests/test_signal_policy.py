@@ -218,6 +218,86 @@ def test_convolutions_inside_cells_keep_the_state():
         assert std_of(row) == pytest.approx(1 / math.sqrt(row.fans.fan_in), rel=1e-4)
 
 
+# --- What reaches a kernel -----------------------------------------------------------
+
+
+def test_both_kernels_of_a_separable_convolution_count(rng):
+    """The second reads what the first gives, of unit variance, not the layer's ReLU."""
+    inputs = Input((8, 8, 16))
+    x = layers.Conv2D(32, 3, activation="relu")(inputs)
+    model = keras.Model(inputs, layers.SeparableConv2D(64, 3, name="both")(x))
+    first, second = list(recommend(model))[1:]
+    assert std_of(first) == pytest.approx(math.sqrt(2 / 9), rel=1e-4)  # by 3 × 3
+    assert std_of(second) == pytest.approx(math.sqrt(1 / 32), rel=1e-4)
+    recommend(model).apply(seed=0)
+    outputs = to_numpy(model(rng.normal(size=(64, 8, 8, 16)).astype("float32")))
+    assert outputs.std() == pytest.approx(1, rel=0.15)
+
+
+@pytest.mark.parametrize("name", ["MultiHeadAttention", "GroupQueryAttention"])
+def test_attention_closes_with_what_its_values_are_not_what_it_reads(name):
+    def model():
+        inputs, memory = Input((6, 16)), Input((5, 16))
+        if name == "MultiHeadAttention":
+            attention = layers.MultiHeadAttention(2, 8)
+        else:
+            attention = layers.GroupQueryAttention(8, 4, 2)
+        x = attention(inputs, memory)
+        return keras.Model([inputs, memory], layers.Dense(4)(x))
+
+    small, large = recommend(model()), recommend(model(), input_std=10)
+    for role, ratio in (("query", 10), ("value", 10), ("attention output", 1)):
+        (one,), (other,) = by_role(small, role), by_role(large, role)
+        assert std_of(one) / std_of(other) == pytest.approx(ratio, rel=1e-4)
+
+
+def test_cross_attention_adds_its_share_of_the_stream():
+    """However small the words' embeddings are that it reads."""
+    rows = by_role(recommend(built("sequence_to_sequence_transformer")), "value")
+    closing = by_role(
+        recommend(built("sequence_to_sequence_transformer")), "attention output"
+    )
+    assert any(std_of(row) > 1 for row in rows)  # makes up for embeddings
+    assert all(std_of(row) < 0.1 for row in closing)
+
+
+UNIT = {
+    "layer": (lambda: layers.UnitNormalization(), 16),
+    "operation": (lambda: lambda x: ops.normalize(x), 16),
+    "channels": (lambda: layers.UnitNormalization(axis=1), 5),
+    "both": (lambda: layers.UnitNormalization(axis=[1, 2]), 5 * 16),
+}
+
+
+@pytest.mark.parametrize("name", UNIT)
+def test_entries_of_unit_vectors_are_small(name, rng):
+    make, size = UNIT[name]
+    inputs = Input((5, 16))
+    x = make()(layers.Dense(16)(inputs))
+    model = keras.Model(inputs, layers.Dense(64)(x))
+    last = recommend(model)[1]
+    assert std_of(last) == pytest.approx(math.sqrt(size / 16), rel=1e-4)
+    recommend(model).apply(seed=0)
+    outputs = to_numpy(model(rng.normal(size=(64, 5, 16)).astype("float32")))
+    assert outputs.std() == pytest.approx(1, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("axis", "square"), [(-1, (24 * 0.5 + 8) / 32), (1, (5 * 0.5 + 5) / 10)]
+)
+def test_joined_signals_count_by_their_sizes(axis, square):
+    inputs = Input((5, 4))
+    widths = (24, 8) if axis == -1 else (32, 32)
+    parts = [
+        layers.Dense(width, activation)(inputs)
+        for width, activation in zip(widths, ("relu", None), strict=True)
+    ]
+    model = keras.Model(inputs, layers.Dense(3)(layers.Concatenate(axis)(parts)))
+    assert std_of(recommend(model)[-1]) == pytest.approx(
+        1 / math.sqrt(32 * square), rel=1e-4
+    )
+
+
 # --- Embeddings, tied weights, frozen neighbors --------------------------------------
 
 
