@@ -350,7 +350,7 @@ def test_a_kernel_reads_its_own_argument():
         "query": {"a"},
         "key": {"b"},
         "value": {"c"},
-        "attention output": {"c"},
+        "attention output": {"value"},
     }
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -15,16 +13,11 @@ from .._paths import distinct
 from ._calls import Call
 from ._graph import read_calls
 from ._layers import ATTENTION_ROLES, heads, steps
-from ._operations import (
-    Effect,
-    activation_of,
-    effect_of,
-    normalized_mean_square,
-    shares,
-)
+from ._operations import Effect, activation_of, effect_of
 from ._products import product_roles
-from ._records import Inspection, KernelRecord, Link, Merge, Passage
+from ._records import Inspection, KernelRecord
 from ._residual import read_residual
+from ._ways import Ways, own_activation
 
 _CLOSING = ("residual branch", "attention output")
 
@@ -60,7 +53,7 @@ def inspect(model: keras.Model, data: Any = None) -> Inspection:
                 f"{'s' if len(calls) != 1 else ''} without kernels",
             )
         )
-    return Inspection(model.name, records, tuple(reader.merges))
+    return Inspection(model.name, records, tuple(reader.ways.merges))
 
 
 class _Reader:
@@ -69,7 +62,6 @@ class _Reader:
     def __init__(self, calls: Sequence[Call]):
         self.calls = calls
         self.kernels_of = [list(call.kernels) for call in calls]
-        self.uses = Counter(id(call.operation) for call in calls)
         self.readers: list[list[int]] = [[] for _ in calls]
         for index, call in enumerate(calls):
             for source in dict.fromkeys(call.inputs):
@@ -80,10 +72,7 @@ class _Reader:
         self.depths, self.upstream = self._depths()
         self.residual = read_residual(calls, [bool(k) for k in self.kernels_of])
         self.products = product_roles(calls)
-        self.merges: list[Merge] = []
-        self.links: list[Link] = []
-        for index in range(len(calls)):
-            self.links.append(self._link_out(index))
+        self.ways = Ways(calls, self.kernels_of, self.numbers)
 
     def records(self) -> tuple[KernelRecord, ...]:
         first_call: dict[int, int] = {}
@@ -133,7 +122,7 @@ class _Reader:
             depth=self.depths[index],
             upstream=self.upstream[index],
             branches=0 if branch is None else self.residual.branches,
-            links=self._links_to(kernel, index, role),
+            links=self.ways.to(kernel, index, role),
             calls=len(uses),
             trainable=bool(kernel.variable.trainable),
             kernel=kernel,
@@ -171,90 +160,13 @@ class _Reader:
                 upstream.append(self.positions.get(deepest, upstream[deepest]))
         return depths, upstream
 
-    def _links_in(self, index: int) -> tuple[Link, ...]:
-        """The ways to the inputs of a call."""
-        return tuple(
-            Link(None, entry=-1 - source) if source < 0 else self.links[source]
-            for source in self.calls[index].inputs
-        )
-
-    def _links_to(self, kernel: Kernel, index: int, role: str) -> tuple[Link, ...]:
-        """The ways to a kernel of a call: not every one reads every input."""
-        below = self._cell_below(kernel, index, role)
-        if below is None:
-            below = self._before_in_layer(kernel, index, role)
-        if below is not None:
-            return (below,)
-        links, names = self._links_in(index), self.calls[index].arguments
-        meant = role
-        if role == "recurrent input":
-            meant = names[0] if names else ""
-        elif role == "key" and "key" not in names:
-            meant = "value"
-        own = [link for link, name in zip(links, names, strict=False) if name == meant]
-        return tuple(own) or links
-
-    def _cell_below(self, kernel: Kernel, index: int, role: str) -> Link | None:
-        """The way from the cell below in a stack of cells, None for the lowest."""
-        cell = getattr(self.calls[index].operation, "cell", None)
-        stacked = isinstance(cell, keras.layers.StackedRNNCells)
-        found = self.kernels_of[index]
-        number = next(i for i, other in enumerate(found) if other is kernel)
-        if not stacked or role != "recurrent input" or number == 0:
-            return None
-        below = found[number - 1]
-        own = self._own_activation(index, below)
-        passages = () if own is None else (_activation_passage(own),)
-        return Link(self.numbers[id(below.variable)], passages)
-
-    def _before_in_layer(self, kernel: Kernel, index: int, role: str) -> Link | None:
-        """The way from the kernel of the same layer whose output a kernel reads."""
-        before = None
-        if role == "attention output":
-            before = self._named(index, "value")
-        elif kernel.name == "pointwise_kernel":
-            before = self._named(index, "depthwise_kernel")
-        return None if before is None else Link(self.numbers[id(before.variable)])
-
-    def _named(self, index: int, name: str) -> Kernel | None:
-        """The kernel of a call that, or whose layer, has this name."""
-        found = self.kernels_of[index]
-        return next((k for k in found if name in (k.name, k.layer.name)), None)
-
-    def _link_out(self, index: int) -> Link:
-        """The way to the output of a call."""
-        operation = self.calls[index].operation
-        if index in self.positions:
-            own = self._own_activation(index, self.kernels_of[index][-1])
-            passages = () if own is None else (_activation_passage(own),)
-            return Link(self.positions[index], passages)
-        effect = effect_of(operation)
-        links = self._links_in(index)
-        only = operation if self.uses[id(operation)] == 1 else None
-        if len(links) != 1:
-            shapes = self.calls[index].shapes
-            self.merges.append(Merge(effect, links, shares(operation, shapes), only))
-            return Link(self.merges[-1])
-        if effect is Effect.ACTIVATION:
-            passage = _activation_passage(activation_of(operation), only)
-        else:
-            name, (shape,) = type(operation).__name__, self.calls[index].shapes
-            square = normalized_mean_square(operation, shape)
-            passage = Passage(effect, name, mean_square=square, operation=only)
-        return replace(links[0], passages=(*links[0].passages, passage))
-
     def _met(self, kernel: Kernel, index: int, is_last: bool) -> tuple[Any, Any]:
         """The activation that a kernel's output meets, and what normalizes before."""
-        own = self._own_activation(index, kernel)
+        own = own_activation(self.calls[index], kernel)
         is_cell = type(kernel.layer).__name__.endswith("Cell")
         if own is not None and (is_last or is_cell):
             return own, None
         return self._met_after(index) if is_last else (None, None)
-
-    def _own_activation(self, index: int, kernel: Kernel) -> Any:
-        """The activation that a layer applies itself after one of its kernels."""
-        is_layer = isinstance(self.calls[index].operation, keras.Layer)
-        return activation_of(kernel.layer) if is_layer else None
 
     def _met_after(self, index: int) -> tuple[Any, Any]:
         """Follows the output until an activation or the next kernel."""
@@ -313,8 +225,3 @@ def _user(operation: Any) -> Any:
     """What tells users of a kernel apart; a raw operation is new at every call."""
     is_layer = isinstance(operation, keras.Layer)
     return id(operation) if is_layer else type(operation).__name__
-
-
-def _activation_passage(activation: Any, operation: Any = None) -> Passage:
-    name = type(activation).__name__
-    return Passage(Effect.ACTIVATION, name, activation, operation=operation)
