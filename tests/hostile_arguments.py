@@ -176,7 +176,11 @@ CALLS = {
             "class_priors": NONE | {"dict"},
         },
     ),
-    "audit": Call(initlab.audit, {"model": MODEL}),
+    "audit": Call(
+        initlab.audit,
+        {"model": MODEL, "data": X},
+        {"data": NONE | {"-1", "2.5", "True", "set"}},
+    ),
     "probe": Call(
         initlab.probe,
         {

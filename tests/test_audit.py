@@ -449,6 +449,25 @@ def is_depthwise(layer):
     return type(layer).__name__ in names or getattr(layer, "groups", 1) > 1
 
 
+@pytest.mark.parametrize("policy", ["signal", "calibrated"])
+@pytest.mark.parametrize("preprocessing", [None, layers.Rescaling(1 / 2550)])
+def test_inputs_that_are_not_standardized(policy, preprocessing):
+    x = np.random.default_rng(0).uniform(0, 255, (64, WIDTH)).astype("float32")
+    first = [] if preprocessing is None else [preprocessing]
+    parts = [layers.Dense(WIDTH, "relu", name=name) for name in ("first", "second")]
+    model = stacked(*first, *parts, shape=(WIDTH,))
+    recommend(model, policy, data=x).apply(seed=0)
+    (finding,) = audit(model)
+    assert (finding.kind, finding.path) == ("scale", "net/first/kernel")
+    assert "if the inputs are not standardized, hand them over" in finding.text
+    assert not audit(model, x)
+    second = model.get_layer("second").kernel
+    second.assign(20 * second)
+    (finding,) = audit(model, x)
+    assert finding.path == "net/second/kernel"
+    assert "inputs" not in finding.text
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", applications.NAMES)

@@ -78,7 +78,7 @@ class Audit(Report[Finding]):
         return Group(_table(title, self), *_cures(self))
 
 
-def audit(model: keras.Model) -> Audit:
+def audit(model: keras.Model, data: Any = None) -> Audit:
     """Returns what is wrong with a model's weights as they are.
 
     In any weights: values that are not finite, kernels of a single value, units that
@@ -90,6 +90,9 @@ def audit(model: keras.Model) -> Audit:
 
     Args:
         model: a built model; it is only looked at.
+        data: inputs as for `recommend`, to judge the kernels that read them by their
+            scale. None takes them for standardized; then what `recommend(model,
+            data=…)` and `calibrate` make of others may look far off.
 
     Returns:
         An `Audit`: print it, iterate over its findings, ask whether there are any.
@@ -98,6 +101,7 @@ def audit(model: keras.Model) -> Audit:
         TypeError: if it is no Keras model.
         UnbuiltModelError: if the model has no weights yet.
         NoKernelsError: if no layer has a kernel of floating point.
+        ValueError: for data that is empty, not finite, or not what the model takes.
 
     Example:
         >>> depthwise = keras.layers.DepthwiseConv2D(3, activation="relu")
@@ -110,7 +114,7 @@ def audit(model: keras.Model) -> Audit:
         Glorot and Bengio 2010, eq. 12, and He et al. 2015, 1502.01852, eq. 10 and 14,
         for the scales; Saxe et al. 2014, 1312.6120, section 4, for orthogonality.
     """
-    weights = _weights(model) if isinstance(model, keras.Layer) else []
+    weights = _weights(model, data) if isinstance(model, keras.Layer) else []
     if not weights:
         raise _nothing_to_judge(model)
     trained = sign_of_training(model, weights)
@@ -133,30 +137,35 @@ def _nothing_to_judge(model: Any) -> NoKernelsError:
     )
 
 
-def _weights(model: keras.Model) -> list[Weights]:
+def _weights(model: keras.Model, data: Any) -> list[Weights]:
     """All kernels of floating point with their part in the model."""
     found = [one for one in kernels(model) if _is_float(one.variable)]
     paths = variable_paths(model, [one.variable for one in found])
-    parts = _parts(model)
+    parts = _parts(model, data)
     return [
         Weights(
             one,
             path,
-            *parts.get(id(one.variable), ("hidden", None, None)),
+            **parts.get(id(one.variable), {}),
             values=to_numpy(one.variable).astype("float64"),
         )
         for one, path in zip(found, paths, strict=True)
     ]
 
 
-def _parts(model: keras.Model) -> dict[int, tuple[str, Any, float | None]]:
-    """Role, activation and asked gain of each kernel, where the graph can be read."""
+def _parts(model: keras.Model, data: Any) -> dict[int, dict[str, Any]]:
+    """What the graph tells of each kernel, where it can be read."""
     try:
-        rows = recommend(model)
+        rows = recommend(model, data=data)
     except (UnsupportedModelError, NoKernelsError):
         return {}
     return {
-        id(row.kernel.variable): (row.role, row.kernel.activation, asked_gain(row))
+        id(row.kernel.variable): {
+            "role": row.role,
+            "activation": row.kernel.activation,
+            "asked": asked_gain(row),
+            "takes_unit_inputs": data is None and row.kernel.upstream is None,
+        }
         for row in rows
     }
 

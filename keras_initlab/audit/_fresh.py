@@ -140,6 +140,8 @@ def _why(one: Weights) -> str:
         own, counted = getattr(true, side), getattr(seen, side)
         if own != counted:
             return f": its {side} is {own:g}, Keras counts {counted:g}"
+    if one.takes_unit_inputs:
+        return "; if the inputs are not standardized, hand them over as data"
     return ""
 
 

@@ -20,18 +20,21 @@ class Weights:
     Attributes:
         kernel: the kernel.
         path: its path, unique in the model.
+        values: its values, float64.
         role: its role in the model, `hidden` where the graph is not known.
         activation: the activation that its output meets, None for linear.
         asked: the gain that `recommend` asks for, None where that is not known.
-        values: its values, float64.
+        takes_unit_inputs: whether it reads the model's inputs, which are taken for
+            standardized.
     """
 
     kernel: Kernel
     path: str
-    role: str
-    activation: Any
-    asked: float | None
     values: np.ndarray
+    role: str = "hidden"
+    activation: Any = None
+    asked: float | None = None
+    takes_unit_inputs: bool = False
 
     @property
     def is_finite(self) -> bool:

@@ -153,7 +153,7 @@ def _twins(kernel: Kernel, values: np.ndarray, slope: np.ndarray) -> tuple[int, 
         return 0, 0
     if values.shape != kernel.shape or not kernel.axes.outputs or not values.size:
         return 0, 0  # two weights in a byte, no axis of units, or no weights
-    own = Weights(kernel, "", "hidden", None, None, values)
+    own = Weights(kernel, "", values)
     weights, slopes = own.matrices(), replace(own, values=slope).matrices()
     count, units = 0, weights.shape[2]
     bias = own.bias
