@@ -117,7 +117,8 @@ def measure(model: keras.Model, unknown: UnknownSignals, batch: Any) -> Measured
         stack.enter_context(keras.StatelessScope())  # moving averages stay
         stack.enter_context(all_replaced(by_batch))
         stack.enter_context(all_replaced(hooks(model, given)))
-        stack.enter_context(recording(heard.operations(), heard.note))
+        recorded = recording(heard.all(), heard.on_return, on_call=heard.on_call)
+        stack.enter_context(recorded)
         model(batch, **mode)
     return Measured(
         _usable((r.position, given.sizes.get(id(r.variable))) for r in unknown.frozen),
@@ -148,39 +149,43 @@ class _Heard:
 
     def __init__(self, model: keras.Model, unknown: UnknownSignals):
         self._steppers = _steppers(model)
-        readers = [self._called(record) for record in unknown.readers]
-        self._read: dict[int, list[float]] = {id(one): [] for one in readers}
-        self._returned: dict[int, list[float]] = {
-            id(one): [] for one in unknown.operations
+        self._operations = list(unknown.operations)
+        self._waiting = {("returned", id(one)): 1 for one in unknown.operations}
+        for record in unknown.readers:
+            self._operations.append(self._called(record))
+            self._waiting["read", id(self._operations[-1])] = record.calls
+        self._values: dict[tuple[str, int], list[float]] = {
+            k: [] for k in self._waiting
         }
-        self._operations = {id(one): one for one in (*readers, *unknown.operations)}
-        self._waiting = dict.fromkeys(self._operations, 1)
-        for record, one in zip(unknown.readers, readers, strict=True):
-            self._waiting[id(one)] = record.calls
-        self._has_frozen = bool(unknown.frozen)
+        self._goes_on = bool(unknown.frozen)
 
-    def operations(self) -> list[Any]:
-        """What is to be recorded."""
-        return list(self._operations.values())
+    def all(self) -> list[Any]:
+        """Returns what is to be recorded."""
+        return list({id(one): one for one in self._operations}.values())
 
-    def note(self, call: Call) -> None:
-        key = id(call.operation)
-        for found, value in ((self._read, call.inputs), (self._returned, call.output)):
-            # In a traced function there are no numbers: each backend raises its own.
-            with contextlib.suppress(Exception):
-                if key in found:
-                    found[key].append(_mean_square(value))
-        self._waiting[key] -= 1
-        if not self._has_frozen and max(self._waiting.values()) <= 0:
-            raise _AllHeard
+    def on_call(self, operation: Any, inputs: Any) -> None:
+        self._hear(("read", id(operation)), inputs)
+
+    def on_return(self, call: Call) -> None:
+        self._hear(("returned", id(call.operation)), call.output)
 
     def read(self, record: KernelRecord) -> float | None:
-        """Mean square of what a kernel reads, over its calls."""
-        return _mean(self._read[id(self._called(record))])
+        """Returns the mean square of what a kernel reads, over its calls."""
+        return _mean(self._values["read", id(self._called(record))])
 
     def returned(self, operation: Any) -> float | None:
-        """Mean square of what an operation returns."""
-        return _mean(self._returned[id(operation)])
+        """Returns the mean square of what an operation returns."""
+        return _mean(self._values["returned", id(operation)])
+
+    def _hear(self, key: tuple[str, int], value: Any) -> None:
+        if key not in self._waiting:
+            return
+        # In a traced function there are no numbers: each backend raises its own.
+        with contextlib.suppress(Exception):
+            self._values[key].append(_mean_square(value))
+        self._waiting[key] -= 1
+        if not self._goes_on and max(self._waiting.values()) <= 0:
+            raise _AllHeard
 
     def _called(self, record: KernelRecord) -> Any:
         """The layer that is called on all that a kernel reads."""

@@ -70,6 +70,7 @@ def recording(
     operations: Iterable[Any],
     on_return: Callable[[Call], Any],
     activated: Iterable[Any] = (),
+    on_call: Callable[[Any, Any], Any] | None = None,
 ) -> Iterator[None]:
     """Calls `on_return` whenever one of the operations returns.
 
@@ -82,6 +83,7 @@ def recording(
         on_return: receives the `Call`; what it returns, unless None, takes the place
             of the operation's output.
         activated: those of the operations whose pre-activations are asked for.
+        on_call: receives the operation and its first argument before it runs.
     """
     received: dict[int, Any] = {}  # by each operation's activation
     wrappers = [
@@ -92,7 +94,7 @@ def recording(
     for operation in operations:
         name = _method_of(operation)
         method = getattr(operation, name)
-        noting = _noting_call(operation, method, received, on_return)
+        noting = _noting_call(operation, method, received, on_return, on_call)
         wrappers.append((operation, name, noting))
     with all_replaced(wrappers):
         yield
@@ -110,14 +112,17 @@ def _noting_call(
     method: Callable[..., Any],
     received: dict[int, Any],
     on_return: Callable[[Call], Any],
+    on_call: Callable[[Any, Any], Any] | None,
 ) -> Callable[..., Any]:
     has_activation = callable(getattr(operation, "activation", None))
 
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         received.pop(id(operation), None)
-        output = method(*args, **kwargs)
         inputs = next(iter((*args, *kwargs.values())), None)
+        if on_call is not None:
+            on_call(operation, inputs)
+        output = method(*args, **kwargs)
         before = received.pop(id(operation), None if has_activation else inputs)
         found = on_return(Call(operation, inputs, output, before, kwargs.get("mask")))
         return output if found is None else found
