@@ -273,6 +273,28 @@ def test_forms_of_data(given):
     assert std_of(first) == pytest.approx(std_for(x / SCALE, 8), rel=1e-3)
 
 
+@pytest.mark.parametrize("wrap", [tuple, list])
+def test_targets_in_a_batch_do_not_count(wrap):
+    """A `DataLoader` of PyTorch gives lists."""
+    x = rows()
+    for first in ([], [layers.Rescaling(1 / SCALE)]):
+        model = keras.Sequential([Input((8,)), *first, layers.Dense(3)])
+        batches = (wrap((x, np.full(64, 1e6, "float32"))) for _ in range(2))
+        expected = recommend(model, data=x).to_dict()
+        assert recommend(model, data=batches).to_dict() == expected
+
+
+def test_a_data_loader():
+    torch = pytest.importorskip("torch")
+    x = rows()
+    examples = [(torch.tensor(row), number) for number, row in enumerate(x)]
+    loader = torch.utils.data.DataLoader(examples, batch_size=64)
+    scaled = layers.Rescaling(1 / SCALE)
+    model = keras.Sequential([Input((8,)), scaled, layers.Dense(3), layers.Dense(2)])
+    first = recommend(model, data=loader)[0]
+    assert std_of(first) == pytest.approx(std_for(x / SCALE, 8), rel=1e-3)
+
+
 class Counting(layers.Layer):
     """Counts the times that it runs on numbers."""
 

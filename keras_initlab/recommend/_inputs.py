@@ -33,8 +33,9 @@ class InputScale:
 def first_batch(data: Any) -> Any:
     """Returns the inputs in `data`: those of the first batch of a data set.
 
-    A batch that is a tuple holds inputs, and then targets or weights, as in `fit`.
-    Arrays, and lists, tuples and dicts of them, are inputs themselves.
+    A batch that is a tuple, or a list of arrays as a `DataLoader` gives, holds inputs,
+    and then targets or weights, as in `fit`. Arrays, and lists, tuples and dicts of
+    them, are inputs themselves.
     """
     if isinstance(data, (Mapping, Sequence)) or hasattr(data, "__array__"):
         return data
@@ -44,7 +45,9 @@ def first_batch(data: Any) -> Any:
         batch = next(iter(data), [])
     else:
         return data
-    return batch[0] if isinstance(batch, tuple) and batch else batch
+    is_list = isinstance(batch, list) and all(hasattr(part, "shape") for part in batch)
+    is_split = isinstance(batch, tuple) or is_list
+    return batch[0] if is_split and batch else batch
 
 
 def input_scale(model: Any, inspection: Inspection, data: Any) -> InputScale:
