@@ -184,6 +184,36 @@ def test_one_layer_that_preprocesses_twice():
         assert std_of(found[name]) == pytest.approx(wanted, rel=1e-3)
 
 
+def test_what_a_layer_returns_at_one_call_says_nothing_of_another():
+    """No kernel reads the rescaled alone: they count by their inputs' scales."""
+    x = np.ones((64, 8), "float32")
+    numbers, others, categories = Input((8,)), Input((8,)), Input((), dtype="int32")
+    shared, table = layers.Rescaling(100.0), layers.Embedding(5, 8)
+    joined = [
+        layers.Concatenate()([shared(one), table(categories)])
+        for one in (numbers, others)
+    ]
+    branches = [
+        layers.Dense(4, name=name)(one) for name, one in zip("ab", joined, strict=True)
+    ]
+    model = keras.Model(
+        [numbers, others, categories], layers.Dense(2)(layers.Add()(branches))
+    )
+    advice = recommend(model, data=[x, 1000 * x, np.arange(64) % 5])
+    found = {row.path.split("/")[0]: std_of(row) for row in advice}
+    assert found["a"] / found["b"] == pytest.approx(1000, rel=1e-2)
+
+
+def test_a_frozen_batch_normalization_goes_by_its_own_averages():
+    x = rows()
+    normalization = layers.BatchNormalization(trainable=False)
+    stack = [layers.Rescaling(1 / 3), normalization, layers.Dense(4, "relu")]
+    model = keras.Sequential([Input((8,)), *stack, layers.Dense(2)])
+    normalization.moving_variance.assign(np.full(8, 25.0, "float32"))
+    first = recommend(model, data=x)[0]
+    assert std_of(first) == pytest.approx(std_for(x / 3 / 5, 8), rel=1e-3)
+
+
 STEPS = {
     "lstm": lambda: layers.LSTM(5),
     "both ways": lambda: layers.Bidirectional(layers.GRU(5)),

@@ -13,7 +13,7 @@ from ._inputs import InputScale
 from ._measured import Measured
 
 _AVERAGING = ("attention output", "recurrent", "recurrent input")
-_APPROXIMATE = (Effect.POOL, Effect.OTHER, Effect.CHANNEL_LINEAR)
+APPROXIMATE = (Effect.POOL, Effect.OTHER, Effect.CHANNEL_LINEAR)
 _WAVES = {"Sin": -1, "Cos": 1}
 # Of a few dozen normal values the largest has mean square 4, eight times a rectified
 # unit's, of two by two 1.55, three times it, and 1 time if all agree: between the two.
@@ -100,7 +100,7 @@ class Arrivals:
                 # E[sin²] and E[cos²] of a normal phase; of both side by side, 1/2.
                 moment = (1 + _WAVES[passage.name] * math.exp(-2 * moment)) / 2
                 is_exact = False
-            elif passage.effect in _APPROXIMATE:
+            elif passage.effect in APPROXIMATE:
                 is_exact = False
                 largest = _of_name(_LARGEST, passage.name)
                 if largest and kept:

@@ -11,7 +11,7 @@ import numpy as np
 from .._arrays import to_numpy
 from .._fans import keras_fans
 from ..inspection import Effect, KernelRecord, Link, Merge, activation_name
-from ._arrivals import Arrival
+from ._arrivals import APPROXIMATE, Arrival
 from ._choice import tidy
 from ._normalized import NORMALIZED_REFERENCE
 
@@ -24,7 +24,6 @@ _SWITCH = "Fedus et al. 2021, Switch Transformer, 2101.03961, sec. 2.4"
 # A router's logits: nearly even, so that no expert starves before it has learned.
 ROUTER_VARIANCE = 0.1
 
-_CHANGES = (Effect.CHANNEL_LINEAR, Effect.OTHER, Effect.POOL)
 _ATTENTION = {
     "query": "logits q·k/√d of variance 1",
     "key": "logits q·k/√d of variance 1",
@@ -111,7 +110,7 @@ def _reads(kernel: KernelRecord) -> str:
         if passage.effect is Effect.NORMALIZATION:
             return "normalized units"
     if link.source is None:
-        is_changed = any(passage.effect in _CHANGES for passage in link.passages)
+        is_changed = any(passage.effect in APPROXIMATE for passage in link.passages)
         return "the preprocessed input" if is_changed else "the input"
     if isinstance(link.source, Merge):
         return {Effect.ADD: "a sum", Effect.CONCATENATE: "several signals"}.get(
