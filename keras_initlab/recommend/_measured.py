@@ -110,12 +110,11 @@ def measure(model: keras.Model, unknown: UnknownSignals, batch: Any) -> Measured
     """
     given = _Given([record.kernel for record in unknown.frozen])
     heard = _Heard(model, unknown)
-    by_batch = [hook for hook in normalizing_by_batch(model) if hook[0].trainable]
     mode = {"training": False} if model._call_has_training_arg else {}
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(_AllHeard))
         stack.enter_context(keras.StatelessScope())  # moving averages stay
-        stack.enter_context(all_replaced(by_batch))
+        stack.enter_context(all_replaced(normalizing_by_batch(model)))
         stack.enter_context(all_replaced(hooks(model, given)))
         recorded = recording(heard.all(), heard.on_return, on_call=heard.on_call)
         stack.enter_context(recorded)
