@@ -14,6 +14,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import pytest
+from abilities import require
 from keras import layers
 from scipy.special import logit
 
@@ -501,15 +502,18 @@ def measured_row(name):
     """A built layer and its forward gain with its true fans; two tests read it."""
     case, rng = MEASURED[name], np.random.default_rng(0)
     layer = built(case.layer, case.input_shape)
+    require(layer, (1, *case.input_shape))
     fan_ins = true_fans(layer, FAN_IN)
     return layer, forward_gain(layer, case.input_shape, fan_ins, rng)
 
 
+@pytest.mark.onednn
 @pytest.mark.parametrize("name", rows(MEASURED, "wrong_in"))
 def test_true_fan_in_keeps_the_signal(name):
     assert_unit(measured_row(name)[1])
 
 
+@pytest.mark.onednn
 @pytest.mark.parametrize("name", LINEAR)
 def test_true_fan_out_keeps_the_gradient(name):
     assert_unit(backward_of_row(name, true_fans))
@@ -519,6 +523,7 @@ def test_true_fan_out_keeps_the_gradient(name):
 def test_what_fan_in_of_the_shape_does_to_the_signal(name, rng):
     case = MEASURED[name]
     layer = built(case.layer, case.input_shape)
+    require(layer, (1, *case.input_shape))
     gain = forward_gain(layer, case.input_shape, shape_fans(layer, FAN_IN), rng, 6)
     assert gain.value == pytest.approx(case.keras_forward, rel=0.03)
 

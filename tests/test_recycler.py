@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from abilities import require
 from custom_training import OneOptimizer
 from keras import layers, ops, optimizers
 from oracles import BACKEND, MODES, USUAL, needs_steps_per_execution
@@ -179,6 +180,7 @@ def test_scores_equal_the_definition(style, kind):
     np.testing.assert_allclose(found, [expected], rtol=2e-4)
 
 
+@pytest.mark.onednn
 @pytest.mark.parametrize("separate", [False, True])
 def test_units_of_channels_first(separate):
     model = channels_first(separate)
@@ -194,7 +196,13 @@ def test_units_of_channels_first(separate):
     np.testing.assert_allclose(found, [expected], rtol=1e-4)
 
 
+def require_channels_first():
+    shapes = (1, 2, 7, 9), (3, 3, 2, 1)
+    require(ops.conv, *shapes, data_format="channels_first")
+
+
 def channels_first(separate=False):
+    require_channels_first()
     # Keras on TensorFlow takes a last axis as long as the channels for theirs.
     given = keras.Input((2, 5, 9))
     layer = layers.Conv2D(UNITS, (2, 3), data_format="channels_first")
@@ -629,6 +637,8 @@ def test_an_interruption_while_writing_leaves_all_as_it_was(victim, monkeypatch)
 def image(*after, channels=UNITS, data_format="channels_last"):
     """A convolution with dead units, and what reads them."""
     first = data_format == "channels_first"
+    if first:
+        require_channels_first()
     given = keras.Input((2, 7, 9) if first else (7, 8, 2))
     x = layers.Conv2D(channels, 3, data_format=data_format, name="units")(given)
     x = layers.ReLU()(x)
@@ -736,7 +746,13 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.onednn) if "channels" in name else name
+        for name in READERS
+    ],
+)
 def test_nothing_reads_a_new_unit(name):
     """Whatever its incoming weights are, the output is the same; before, it was not."""
     keras.utils.set_random_seed(1)
