@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import keras
 from keras.src.backend.common.masking import get_keras_mask  # no public way
 
+from ._hearing import Hearing, InPlace
 from ._recipe import Place
 
 
@@ -23,7 +23,7 @@ class Call:
         operation: the layer or raw operation.
         inputs: its first argument, None if it has none.
         output: what it returned.
-        preactivation: what its `activation` received last, None if it was not called,
+        preactivation: what its `activation` received last, None if that was not heard,
             as in a recurrent layer; the inputs of an operation without one.
         given_mask: what was passed as `mask`.
     """
@@ -75,7 +75,7 @@ def recording(
     """Calls `on_return` whenever one of the operations returns.
 
     Wraps `call` on the instances for the length of the context and takes the wrappers
-    off again whatever happens. While a function is traced, the tensors are the
+    off again whatever happens; activations stay what they are. While a function is traced, the tensors are the
     symbolic ones of the trace.
 
     Args:
@@ -85,22 +85,23 @@ def recording(
         activated: those of the operations whose pre-activations are asked for.
         on_call: receives the operation and its first argument before it runs.
     """
-    received: dict[int, Any] = {}  # by each operation's activation
-    wrappers = [
-        (operation, "activation", _noting_activation(operation, received))
+    heard = {
+        id(operation)
         for operation in activated
         if callable(getattr(operation, "activation", None))
-    ]
+        and not isinstance(operation, keras.layers.RNN)  # its loop is out of sight
+    }
+    wrappers = []
     for operation in operations:
-        name = _method_of(operation)
-        method = getattr(operation, name)
-        noting = _noting_call(operation, method, received, on_return, on_call)
+        name = method_of(operation)
+        hears = id(operation) in heard
+        noting = _noting_call(operation, name, hears, on_return, on_call)
         wrappers.append((operation, name, noting))
     with all_replaced(wrappers):
         yield
 
 
-def _method_of(operation: Any) -> str:
+def method_of(operation: Any) -> str:
     """The name of the method that a call of the operation runs."""
     policy = getattr(operation, "dtype_policy", None)
     is_quantized = getattr(policy, "quantization_mode", None) is not None
@@ -109,35 +110,28 @@ def _method_of(operation: Any) -> str:
 
 def _noting_call(
     operation: Any,
-    method: Callable[..., Any],
-    received: dict[int, Any],
+    name: str,
+    hears: bool,
     on_return: Callable[[Call], Any],
     on_call: Callable[[Any, Any], Any] | None,
 ) -> Callable[..., Any]:
+    method = getattr(operation, name)
+    hearing = Hearing(operation, name) if hears else None
     has_activation = callable(getattr(operation, "activation", None))
 
-    @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
-        received.pop(id(operation), None)
         inputs = next(iter((*args, *kwargs.values())), None)
         if on_call is not None:
             on_call(operation, inputs)
-        output = method(*args, **kwargs)
-        before = received.pop(id(operation), None if has_activation else inputs)
+        if hearing is not None:
+            output, before = hearing(*args, **kwargs)
+        else:
+            output = method(*args, **kwargs)
+            before = None if has_activation else inputs
         found = on_return(Call(operation, inputs, output, before, kwargs.get("mask")))
         return output if found is None else found
 
-    return call
-
-
-def _noting_activation(operation: Any, received: dict[int, Any]) -> Callable[..., Any]:
-    activation = operation.activation
-
-    def noting(value: Any, *args: Any, **kwargs: Any) -> Any:
-        received[id(operation)] = value
-        return activation(value, *args, **kwargs)
-
-    return functools.update_wrapper(noting, activation, updated=())
+    return InPlace(method, call)
 
 
 def _is_prefix(mask: Any, output: Any) -> bool:
