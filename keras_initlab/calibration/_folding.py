@@ -7,7 +7,6 @@ numbers a channel, where nothing but that normalization reads the output.
 
 from __future__ import annotations
 
-import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +15,7 @@ import keras
 
 from .._arrays import as_tensor
 from ..inspection import activation_of, is_opened, nodes_in
+from ..signal._hearing import InPlace, runs_own_code_of_keras
 
 # Beyond these the normalization's own numbers might leave float32.
 _LEAST, _MOST = 1e-6, 1e6
@@ -49,7 +49,6 @@ class Folding:
     def _folded(self, layer: Any) -> Callable[..., Any]:
         call = layer.call
 
-        @functools.wraps(call)
         def called(*args: Any, **kwargs: Any) -> Any:
             factor = self._factors.pop(id(layer), None)
             if factor is None:
@@ -63,7 +62,7 @@ class Folding:
                 self._scope.add_update((layer.moving_mean, mean))
                 self._scope.add_update((layer.gamma, gamma))
 
-        return called
+        return InPlace(call, called)
 
 
 def _normalized(model: keras.Layer) -> Iterator[tuple[int, Any]]:
@@ -91,6 +90,8 @@ def _pairs(model: Any) -> Iterator[tuple[Any, Any]]:
         is_alone = len(node.outputs) == len(found) == calls[id(node.operation)] == 1
         if not is_alone or activation_of(node.operation) is not None:
             continue
+        if not runs_own_code_of_keras(node.operation):
+            continue  # what it returns may not go as what its kernel computes
         (reader,) = found
         if (
             id(node.outputs[0]) not in given

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
+from ..inspection import activation_of
+from ..signal._hearing import Hearing, InPlace, runs_own_code_of_keras
 from ._listener import Listener
 
 Hook = tuple[Any, str, Callable[..., Any]]
@@ -18,7 +21,7 @@ def hooks(model: keras.Layer, run: Listener) -> list[Hook]:
     """What to set on a model's layers while it runs: `(layer, name, value)`."""
     layers = {id(layer): layer for layer in model._flatten_layers()}.values()
     return [
-        (owner, name, functools.update_wrapper(value, getattr(owner, name), updated=()))
+        (owner, name, InPlace(getattr(owner, name), value))
         for layer in layers
         if (rule := _rule_of(layer)) is not None
         for owner, name, value in rule(layer, run)
@@ -33,14 +36,19 @@ def normalizing_by_batch(model: keras.Layer) -> list[Hook]:
         if isinstance(layer, keras.layers.BatchNormalization)
     }
 
-    def by_batch(call: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(call)
-        def called(inputs: Any, *_: Any, mask: Any = None, **__: Any) -> Any:
-            return call(inputs, training=True, mask=mask)
+    return [(layer, "call", _by_batch(layer.call)) for layer in found.values()]
 
-        return called
 
-    return [(layer, "call", by_batch(layer.call)) for layer in found.values()]
+def _by_batch(call: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(call)
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs)
+        given.arguments["training"] = True
+        return call(*given.args, **given.kwargs)
+
+    # A `call` of the user's own may know of no modes.
+    return InPlace(call, called) if "training" in signature.parameters else call
 
 
 def is_known(layer: Any) -> bool:
@@ -59,25 +67,41 @@ def _is_keras(layer_class: type) -> bool:
 
 def _activated(layer: Any, run: Listener, name: str = "kernel") -> Iterator[Hook]:
     """A layer that hands what its kernel computes to its activation."""
-    activation = layer.activation
+    call, hearing = layer.call, Hearing(layer)
+    fitted = functools.partial(run.fitted, layer, name)
 
-    def activated(value: Any, *args: Any, **kwargs: Any) -> Any:
-        return activation(run.fitted(layer, name, value), *args, **kwargs)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if not run.is_open(layer, name):
+            return call(*args, **kwargs)
+        if hearing.has_stand_in:
+            return hearing.through(fitted)(*args, **kwargs)
+        hear = functools.partial(_heard, layer, hearing, *args, **kwargs)
+        return run.refitted(layer, name, hear)
 
-    yield layer, "activation", activated
+    yield layer, "call", called
+
+
+def _heard(layer: Any, hearing: Hearing, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    """What a layer returns, and its pre-activation; None if that was not heard."""
+    output, received = hearing(*args, **kwargs)
+    if received is None and activation_of(layer) is None and ops.is_tensor(output):
+        return output, output  # a linear activation need not be called
+    return output, received
 
 
 def _separable(layer: Any, run: Listener) -> Iterator[Hook]:
     """Two kernels in one operation: the first is run by itself once more."""
-    call = layer.call
+    ((_, _, call),) = _activated(layer, run, "pointwise_kernel")
+    is_own = not runs_own_code_of_keras(layer)
 
-    def called(inputs: Any) -> Any:
-        if run.is_open(layer, "depthwise_kernel"):
+    def called(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_own:
+            run.leave(layer, "depthwise_kernel", "its layer has a `call` of its own")
+        elif run.is_open(layer, "depthwise_kernel"):
             run.fitted(layer, "depthwise_kernel", _depthwise(layer, inputs))
-        return call(inputs)
+        return call(inputs, *args, **kwargs)
 
     yield layer, "call", called
-    yield from _activated(layer, run, "pointwise_kernel")
 
 
 def _depthwise(layer: Any, inputs: Any) -> Any:
@@ -95,19 +119,25 @@ def _depthwise(layer: Any, inputs: Any) -> Any:
 
 
 def _embedding(layer: Any, run: Listener) -> Iterator[Hook]:
-    call = layer.call
+    call, is_own = layer.call, not runs_own_code_of_keras(layer)
 
     def called(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        output = call(inputs, *args, **kwargs)
         # A reversible one reads words off vectors, too.
         is_reverse = kwargs.get("reverse", args[0] if args else False)
-        if not is_reverse:
-            return run.fitted(layer, "embeddings", output)
-        if layer.tie_weights or layer.logit_soft_cap is not None:
-            return output
-        return run.fitted(layer, "reverse_embeddings", output)
+        if is_reverse and (layer.tie_weights or layer.logit_soft_cap is not None):
+            return call(inputs, *args, **kwargs)
+        name = "reverse_embeddings" if is_reverse else "embeddings"
+        if is_own and run.is_open(layer, name):
+            hear = functools.partial(_returned, call, inputs, *args, **kwargs)
+            return run.refitted(layer, name, hear)
+        return run.fitted(layer, name, call(inputs, *args, **kwargs))
 
     yield layer, "call", called
+
+
+def _returned(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    output = call(*args, **kwargs)
+    return output, output if ops.is_tensor(output) else None
 
 
 def _recurrent(layer: Any, run: Listener) -> Iterator[Hook]:
@@ -147,7 +177,7 @@ def _fit_cells(
             dtype=layer.dtype_policy,
         )
         state = None if initial_state is None else initial_state[number]
-        with run.loop():
+        with run.loop(), run.rehearsal():
             sequences = alone.call(sequences, state, mask, training)
         mask = ops.flip(mask, 1) if backwards and mask is not None else mask
 
@@ -189,7 +219,8 @@ def _time_distributed(layer: Any, run: Listener) -> Iterator[Hook]:
             training = {"training": given.get("training")}
             shape = ops.shape(inputs)
             merged = ops.reshape(inputs, (-1, *shape[2:]))
-            inner.call(merged, **(training if inner._call_has_training_arg else {}))
+            with run.rehearsal():
+                inner.call(merged, **(training if inner._call_has_training_arg else {}))
         return call(inputs, *args, **kwargs)
 
     yield layer, "call", called

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from .._fans import Kernel, variable_of
@@ -31,6 +32,25 @@ class Listener:
         """
         return output
 
+    def refitted(
+        self, layer: Any, name: str, hear: Callable[[], tuple[Any, Any]]
+    ) -> Any:
+        """What a layer returns that must run once more to go on with a new kernel.
+
+        Args:
+            layer: the layer that is running.
+            name: its name of the kernel.
+            hear: runs its `call`; gives what that returns and what the kernel
+                computes, None if that was not heard.
+        """
+        output, value = hear()
+        if value is not None:
+            self.fitted(layer, name, value)
+        return output
+
+    def leave(self, layer: Any, name: str, note: str) -> None:
+        """Is told that a kernel is left as it is, and why."""
+
     def keep(self, layer: Any, name: str, note: str) -> None:
         """Is told that a kernel is not listened to, and why."""
 
@@ -45,6 +65,10 @@ class Listener:
     def has_open(self, layer: Any) -> bool:
         """Whether some kernel in a layer is still listened to."""
         return any(id(variable) in self._open for variable in layer.variables)
+
+    def rehearsal(self) -> AbstractContextManager[Any]:
+        """Has what is computed in the block change nothing but kernels."""
+        return contextlib.nullcontext()
 
     @property
     def is_in_loop(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from .._arrays import to_numpy
 from .._errors import message
 from .._fans import Kernel, variable_of
+from .._rewinding import rewinding
 from ._bias import Bias, bias_of
 from ._channels import channels_of
 from ._folding import Folding
@@ -62,6 +65,60 @@ class Pass(Listener):
         except FloatingPointError:
             raise ValueError(_not_finite(kernel)) from None
         return output
+
+    def refitted(
+        self, layer: Any, name: str, hear: Callable[[], tuple[Any, Any]]
+    ) -> Any:
+        """What a layer returns when it runs with the scaled kernel.
+
+        It runs twice, the second time from the same state. What it then computes must
+        be what scaling meant it to be; else its kernel is left as it was.
+        """
+        before = self._state()
+        output, value = hear()
+        if value is None:
+            self.leave(layer, name, "its own `call` does not let its signal be heard")
+        if value is None or not self.is_open(layer, name):
+            return output
+        after, changed = self._state(), dict(self._changed)
+        meant = self.fitted(layer, name, value)
+        if meant is value:
+            return output
+        self._go_back(*before)
+        again, found = hear()
+        if _is_near(found, meant):
+            return again
+        self._changed = changed
+        self._go_back(*after)
+        key = id(variable_of(layer, name))
+        row, note = self.rows[key], "its own `call` does not compute in proportion"
+        self.rows[key] = replace(
+            row, std_after=row.std_before, is_changed=False, note=note
+        )
+        return output
+
+    def leave(self, layer: Any, name: str, note: str) -> None:
+        """Leaves a kernel as it is."""
+        if self.is_open(layer, name):
+            self._close(id(variable_of(layer, name)), Scaling(note=note))
+
+    @contextlib.contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Has what is computed in the block change nothing but kernels."""
+        before = self._state()
+        yield
+        self._go_back(*before)
+
+    def _state(self) -> tuple[dict[int, Any], Callable[[], None]]:
+        """The variables' values, and what rewinds random generators."""
+        return dict(self._scope.state_mapping), rewinding()
+
+    def _go_back(self, values: dict[int, Any], rewind: Callable[[], None]) -> None:
+        """Goes back to an earlier state, but for what is scaled."""
+        kept = {key: self.value(one) for key, one in self._changed.items()}
+        self._scope.state_mapping.clear()
+        self._scope.state_mapping.update({**values, **kept})
+        rewind()
 
     def keep(self, layer: Any, name: str, note: str) -> None:
         """Has a kernel written with the values that the pass began with."""
@@ -156,6 +213,20 @@ def _as_type(tensor: Any, dtype: str) -> Any:
     """The tensor in a dtype; to ask first is quicker than to cast."""
     is_so = keras.backend.standardize_dtype(tensor.dtype) == dtype
     return tensor if is_so else ops.cast(tensor, dtype)
+
+
+def _is_near(found: Any, meant: Any) -> bool:
+    """Whether two tensors are the same, as far as rounding goes."""
+    if found is None or tuple(found.shape) != tuple(meant.shape):
+        return False
+    dtype = keras.backend.standardize_dtype(meant.dtype)
+    one, other = (to_numpy(ops.cast(tensor, "float32")) for tensor in (found, meant))
+    difference = np.linalg.norm((one - other).ravel())
+    return bool(difference <= _ROUNDING.get(dtype, 1e-3) * np.linalg.norm(other))
+
+
+# Of weights, inputs and products, relative to what is computed.
+_ROUNDING = {"float16": 2.0**-7, "bfloat16": 2.0**-4}
 
 
 def _multiplier(factors: np.ndarray, dtype: str) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 import keras
 
 from .._fans import Kernel
+from ..signal._hearing import InPlace
 from ..signal._record import replaced
 
 
@@ -145,7 +146,8 @@ def listening(listener: Listener, layers: Iterable[Any]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for layer in layers:
             for name in ("call", "quantized_call"):
-                heard = listener.heard(layer, getattr(layer, name))
+                method = getattr(layer, name)
+                heard = InPlace(method, listener.heard(layer, method))
                 stack.enter_context(replaced(layer, name, heard))
         yield
 

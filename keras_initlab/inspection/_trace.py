@@ -21,6 +21,7 @@ from typing import Any
 
 import keras
 
+from ..signal._hearing import InPlace
 from ..signal._record import replaced
 from ._custom import is_custom, is_opened
 from ._listening import Listener, listening
@@ -106,7 +107,8 @@ class Tracer:
             returned[:] = listener.symbols(outputs)
             return outputs
 
-        with self.weights.true_weights(layer), replaced(layer, "call", listened):
+        heard = InPlace(call, listened)
+        with self.weights.true_weights(layer), replaced(layer, "call", heard):
             try:
                 # A layer that says its output's shape itself would not run its `call`.
                 keras.Operation.compute_output_spec(layer, *own_args, **own_kwargs)

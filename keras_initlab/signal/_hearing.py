@@ -62,6 +62,9 @@ class InPlace:
     def __repr__(self) -> str:
         return repr(self._former)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:  # a copy of the layer has its own
+        return self._former.__reduce_ex__(protocol)
+
 
 def runs_own_code_of_keras(layer: Any, name: str = "call") -> bool:
     """Whether a method of a layer is Keras's, with nothing of the user's in it."""
@@ -108,7 +111,8 @@ class Hearing:
         activation = layer.activation
 
         def passed(value: Any, *args: Any, **kwargs: Any) -> Any:
-            return activation(function(value), *args, **kwargs)
+            value = function(value)
+            return value if activation is None else activation(value, *args, **kwargs)
 
         stand_in = object.__new__(type(layer))
         vars(stand_in).update(vars(layer), activation=passed)
@@ -179,7 +183,9 @@ def _start_of(activation: Any, given: tuple[Any, ...] = ()) -> _Start | None:
         return _start_of(activation.__func__, (activation.__self__, *given))
     if isinstance(activation, types.FunctionType):
         return _Start(activation, given)
-    method = getattr(type(activation), "__call__", None)
+    method = next(
+        (vars(c)[_CALL] for c in type(activation).__mro__ if _CALL in vars(c)), None
+    )
     if isinstance(method, types.FunctionType):
         return _Start(method, (activation, *given))
     return None
@@ -209,7 +215,8 @@ def _is_called_by(layer: Any, frame: Any, start: _Start) -> bool:
     return caller is not None and caller.f_locals["layer"] is layer
 
 
-_CALLS = ("__call__", "call", "quantized_call")
+_CALL = "__call__"
+_CALLS = (_CALL, "call", "quantized_call")
 
 
 def _arguments(frame: Any) -> list[Any]:

@@ -75,8 +75,8 @@ def recording(
     """Calls `on_return` whenever one of the operations returns.
 
     Wraps `call` on the instances for the length of the context and takes the wrappers
-    off again whatever happens; activations stay what they are. While a function is traced, the tensors are the
-    symbolic ones of the trace.
+    off again whatever happens; activations stay what they are. While a function is
+    traced, the tensors are the symbolic ones of the trace.
 
     Args:
         operations: layers or operations.

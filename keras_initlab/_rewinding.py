@@ -1,0 +1,51 @@
+"""Going back to an earlier state of the random generators that are no variables."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+
+def rewinding() -> Callable[[], None]:
+    """Returns a function that brings random generators back to where they are now.
+
+    Those of Python, NumPy and PyTorch. Keras keeps its own in variables.
+
+    Example:
+        >>> rewind = rewinding()
+        >>> first = np.random.rand()
+        >>> rewind()
+        >>> bool(np.random.rand() == first)
+        True
+    """
+    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002
+    tensors = _of_torch() if keras.backend.backend() == "torch" else _nothing
+
+    def rewind() -> None:
+        random.setstate(python)
+        np.random.set_state(arrays)  # noqa: NPY002
+        tensors()
+
+    return rewind
+
+
+def _of_torch() -> Callable[[], None]:
+    import torch  # pyright: ignore[reportMissingImports]
+
+    state = torch.get_rng_state()
+    # To ask for a device's state would make ready a device that nobody uses.
+    is_used = torch.cuda.is_initialized()
+    devices = torch.cuda.get_rng_state_all() if is_used else []
+
+    def rewind() -> None:
+        torch.set_rng_state(state)
+        torch.cuda.set_rng_state_all(devices)
+
+    return rewind
+
+
+def _nothing() -> None:
+    return None
