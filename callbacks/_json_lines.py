@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import SupportsFloat, SupportsIndex
 
+from keras_initlab._files import write_whole
+
 from ._log import FileLog, check_names
 
 
@@ -40,4 +42,18 @@ class JSONLinesLog(FileLog):
         """Writes one line."""
         check_names(metrics)
         row = {"step": int(step), **{k: float(v) for k, v in metrics.items()}}
-        self._write(json.dumps(row) + "\n")
+        with self._opened() as file:
+            write_whole(file, (json.dumps(row) + "\n").encode())
+
+    def _whole(self, data: bytes) -> int:
+        start = data.rfind(b"\n") + 1
+        is_cut = data[start:].startswith(b"{") and not _is_json(data[start:])
+        return start if is_cut else len(data)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True

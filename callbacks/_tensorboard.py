@@ -21,7 +21,7 @@ import numpy as np
 
 from keras_initlab._arrays import to_numpy
 from keras_initlab._errors import message
-from keras_initlab._files import append_whole, checked_path
+from keras_initlab._files import checked_path, locked, write_whole, writing
 
 
 class TensorBoardLog:
@@ -30,7 +30,8 @@ class TensorBoardLog:
     A metric's name up to the first slash is its group in TensorBoard, so the figures of
     all layers stand side by side. Values are kept in float32, as TensorBoard's are.
     Every call is handed to the operating system whole and at once: it can be seen from
-    then on, and a killed process leaves every step up to the last.
+    then on, and a killed process leaves every step up to the last. A directory or file
+    that is deleted meanwhile is made anew.
 
     Writing needs no package but this one; looking needs `pip install tensorboard`, then
     `tensorboard --logdir <directory>`.
@@ -61,6 +62,9 @@ class TensorBoardLog:
     def __init__(self, directory: str | os.PathLike[str]):
         self.directory = checked_path("directory", directory)
         self._file: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.directory)!r})"
 
     def __call__(
         self, metrics: Mapping[str, SupportsFloat], step: SupportsIndex
@@ -101,10 +105,16 @@ class TensorBoardLog:
     def _write(self, values: list[bytes], step: SupportsIndex) -> None:
         summary = b"".join(_field(1, value) for value in values)
         records = _record(_varint(2, int(step)) + _field(5, summary))
-        if self._file is None:
-            self._file = self._new_file()
-            records = _record(_field(3, b"brain.Event:2")) + records
-        append_whole(self._file, records)
+        with locked(self._file_of_now()) as file:
+            if os.fstat(file).st_size == 0:
+                records = _record(_field(3, b"brain.Event:2")) + records
+            write_whole(file, records)
+
+    def _file_of_now(self) -> Path:
+        with writing:
+            if self._file is None or not self._file.exists():
+                self._file = self._new_file()
+            return self._file
 
     def _new_file(self) -> Path:
         self.directory.mkdir(exist_ok=True)

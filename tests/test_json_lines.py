@@ -67,6 +67,35 @@ def test_append_adds_whole_lines(path, old):
     assert read(path) == [*([{"step": 0}] if old else []), {"step": 1, "x": 1.0}]
 
 
+@pytest.mark.filterwarnings("ignore:Every line of a log must be ended")
+def test_every_cut_can_be_gone_on_from(path):
+    log = JSONLinesLog(path)
+    log({"x": 0.125}, 10)
+    log({"x": 0.25}, 11)
+    data = path.read_bytes()
+    whole = read(path)
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        JSONLinesLog(path, append=True)({"x": 0.5}, 12)
+        *rows, last = read(path)
+        assert rows == whole[: len(rows)]
+        assert last == {"step": 12, "x": 0.5}
+
+
+def test_a_torn_line_is_taken_out(path):
+    path.write_text('{"step": 0}\n{"step": 1, "x": 0.1')
+    log = JSONLinesLog(path, append=True)
+    with pytest.warns(UserWarning, match=r"Received: b'\{\"step\": 1, \"x\": 0\.1' at"):
+        log({"x": 1.0}, 2)
+    assert read(path) == [{"step": 0}, {"step": 2, "x": 1.0}]
+
+
+def test_a_file_of_others_is_not_cut(path):
+    path.write_text("notes\nmore")
+    JSONLinesLog(path, append=True)({"x": 1.0}, 2)
+    assert path.read_text() == 'notes\nmore\n{"step": 2, "x": 1.0}\n'
+
+
 @pytest.mark.parametrize(
     "name",
     [

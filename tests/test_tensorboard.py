@@ -199,6 +199,28 @@ def test_it_goes_on_after_close(tmp_path):
     assert scalars(tmp_path) == {"a": {0: 1.0, 1: 2.0}}
 
 
+def remove(directory):
+    for file in directory.iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_what_is_deleted_is_made_anew(tmp_path, what):
+    log = TensorBoardLog(tmp_path / "run")
+    log({"a": 1.0}, 0)
+    remove(tmp_path / "run")
+    if what == "directory":
+        (tmp_path / "run").rmdir()
+    log({"a": 2.0}, 1)
+    log({"a": 3.0}, 2)
+    assert [e.file_version for e in events(tmp_path / "run")] == [
+        "brain.Event:2",
+        "",
+        "",
+    ]
+    assert scalars(tmp_path / "run") == {"a": {1: 2.0, 2: 3.0}}
+
+
 def test_two_logs_write_two_files(tmp_path, monkeypatch):
     now = iter(np.repeat(np.arange(1e9, 1e9 + 50), 7))  # a slow clock
     monkeypatch.setattr(time, "time", lambda: float(next(now)))
