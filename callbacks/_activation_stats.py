@@ -24,7 +24,7 @@ from keras_initlab.signal import (
 from ._activation_rules import SignalRules
 from ._alerts import NOT_FINITE
 from ._layer_statistics import LOGGED, UNSEEN, signal_of, summary
-from ._log import Log
+from ._logs import Log
 from ._observing import ObservingCallback, select, visible_operations
 from ._schedule import Schedule
 
@@ -193,10 +193,8 @@ class ActivationStatsLogger(ObservingCallback):
             }
             self.log(metrics, step)
         found = {f"activation/{path}": (c, self.edges) for path, c in counts.items()}
-        for log in self.logs if found else ():
-            write = getattr(log, "log_histograms", None)
-            if write is not None:
-                write(found, step)
+        if found:
+            self.logs.log_histograms(found, step)
 
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
         """Returns the spread of the signal over the layers."""

@@ -14,7 +14,7 @@ from keras_initlab.signal import Measured, Recipe
 
 from ._alerts import Alert
 from ._lives import Lives, Watched, watched
-from ._log import Log
+from ._logs import Log
 from ._observing import ObservingCallback, select, visible_operations
 from ._schedule import Schedule
 

@@ -14,7 +14,7 @@ from keras_initlab.signal import Measured, Recipe, total
 
 from ._alerts import NOT_FINITE, Alert
 from ._gradient_rules import Observation, Rules
-from ._log import Log
+from ._logs import Log
 from ._norm_table import NormTable, joined
 from ._observing import ObservingCallback, can_break, select, visible_operations
 from ._schedule import Schedule

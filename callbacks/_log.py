@@ -8,13 +8,11 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, SupportsFloat, SupportsIndex
 
 from keras_initlab._errors import check_flag, message
 from keras_initlab._files import checked_file, locked, rewrite, write_whole
-
-Log = Callable[[dict[str, float], int], Any]
 
 
 class FileLog:
@@ -197,19 +195,3 @@ def check_names(metrics: Mapping[str, object]) -> None:
                 "Give that metric another name.",
             )
         )
-
-
-def check_logs(log_to: Log | Iterable[Log]) -> tuple[Log, ...]:
-    """Returns the logs as a tuple, or raises if one cannot be called."""
-    many: Any = log_to if isinstance(log_to, Iterable) else (log_to,)
-    logs = (log_to,) if callable(log_to) else tuple(many)
-    for log in logs:
-        if not callable(log):
-            raise ValueError(
-                message(
-                    "`log_to` must hold functions of (metrics, step).",
-                    f"log_to={log_to!r}",
-                    "Pass e.g. `CSVLog('norms.csv')` or `wandb.log`.",
-                )
-            )
-    return logs

@@ -21,7 +21,7 @@ from keras_initlab.inspection import (
 from keras_initlab.signal import Measured, Recipe, TrainingObserver
 
 from ._alerts import Alert, Alerts
-from ._log import Log, check_logs
+from ._logs import Log, Logs
 from ._schedule import Schedule, schedule
 
 
@@ -34,7 +34,8 @@ class ObservingCallback(keras.callbacks.Callback):
             observed.
         layers: paths, names or layer objects to watch; None for all that apply.
         log_to: a function of `(metrics, step)`, or several, that receives every
-            figure: `CSVLog`, `wandb.log`, `mlflow.log_metrics`, ….
+            figure: `CSVLog`, `wandb.log`, `mlflow.log_metrics`, …. One that raises an
+            error is warned of once and does not end training.
         verbose: 1 for a line an epoch, 0 for none.
         alerts: True to print what goes wrong, in few lines, to the error output; False
             for silence; or a function that receives each line, as `logging.warning`.
@@ -55,7 +56,7 @@ class ObservingCallback(keras.callbacks.Callback):
         super().__init__()
         self._schedule = schedule(every)
         self.layers = layers
-        self.logs = check_logs(log_to)
+        self.logs = Logs(log_to)
         self.verbose = int(check_choice("verbose", str(int(verbose)), ("0", "1")))
         self._alerts = Alerts(alerts)
         self._seen_model: Any = None
@@ -120,6 +121,7 @@ class ObservingCallback(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Stops observing."""
         self._observer.detach(self)
+        self.logs.end()
 
     def to_frame(self) -> Any:
         """The history as a pandas DataFrame: a row an observation, or an epoch.
@@ -157,8 +159,7 @@ class ObservingCallback(keras.callbacks.Callback):
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Hands metrics to every log."""
-        for log in self.logs:
-            log(metrics, step)
+        self.logs(metrics, step)
 
 
 def visible_operations(model: Any) -> list[tuple[str, Any]]:

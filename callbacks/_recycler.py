@@ -13,7 +13,7 @@ from keras_initlab._seeds import derive, fresh
 from keras_initlab.signal import Measured, Recipe
 
 from ._alerts import Alert
-from ._log import Log
+from ._logs import Log
 from ._observing import ObservingCallback, select
 from ._recyclable import Recyclable, recyclable
 from ._renewal import check_optimizer, renew

@@ -303,7 +303,10 @@ def test_logs_that_raise(kind):
         raise MineError("this is mine")
 
     model, callback = relu_model(), new(kind)
-    with pytest.raises(MineError, match="this is mine"):
+    with (
+        pytest.warns(UserWarning, match="rows not taken: "),
+        pytest.warns(UserWarning, match=r"MineError: this is mine, from .*\.fail at"),
+    ):
         fit(model, new(kind, log_to=fail))
     fit(model, callback)
     assert observed(callback) == expected(kind, [0])
