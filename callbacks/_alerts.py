@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,8 @@ class Alert:
 class Alerts:
     """Gathers findings and sends few lines.
 
-    A rule speaks of each layer once a fit, in one line an epoch, in five a fit.
+    A rule speaks of each layer once a fit, in one line an epoch, in five a fit. A line
+    that the function cannot send becomes a warning.
 
     Args:
         send: True to print lines to the error output, False for silence, or a function
@@ -96,7 +98,20 @@ class Alerts:
         for rule, alerts in waiting.items():
             self._lines[rule] = self._lines.get(rule, 0) + 1
             if not self._is_silent and self._lines[rule] <= _LINES_PER_RULE:
-                self._send(alerts[0].line(len(alerts) - 1))
+                self._hand(alerts[0].line(len(alerts) - 1))
+
+    def _hand(self, line: str) -> None:
+        try:
+            self._send(line)
+        except Exception as error:  # it must not end training, nor the line be lost
+            warnings.warn(
+                message(
+                    f"{line} (This alert could not be sent.)",
+                    f"{type(error).__name__}: {error}",
+                    "Training goes on; mend the function `alerts`.",
+                ),
+                stacklevel=2,
+            )
 
 
 def _print(line: str) -> None:

@@ -31,6 +31,7 @@ class Logs:
         >>> rows = []
         >>> logs = Logs([lambda metrics, step: 1 / 0, lambda *row: rows.append(row)])
         >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
         ...     logs({"loss": 0.5}, 0)
         ...     logs({"loss": 0.25}, 10)
         ...     logs.end()

@@ -219,3 +219,27 @@ def test_nothing_is_said_where_all_is_well(new, tmp_path):
     with heard() as texts:
         fit(relu_model(), [new(logs)])
     assert texts == []
+
+
+def test_an_alert_that_cannot_be_sent_is_a_warning():
+    """Training goes on, and the line is not lost."""
+    model = relu_model()
+    model.get_layer("head").kernel.assign(np.full((4, 3), np.nan))
+    norms = GradientNormLogger(1, alerts=fail)
+    with heard() as texts:
+        fit(model, [norms])
+    assert len(norms.history["step"]) == 2 * STEPS
+    (first, *_) = norms.alerts
+    assert first.rule == "not finite"
+    assert first.line() in texts[0]
+    assert "(This alert could not be sent.) Received: OSError: the disk" in texts[0]
+
+
+def test_ctrl_c_in_an_alert_ends_training():
+    def stop(line):
+        raise KeyboardInterrupt
+
+    model = relu_model()
+    model.get_layer("head").kernel.assign(np.full((4, 3), np.nan))
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [GradientNormLogger(1, alerts=stop)])
