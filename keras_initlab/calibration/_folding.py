@@ -15,7 +15,8 @@ import keras
 
 from .._arrays import as_tensor
 from ..inspection import activation_of, is_opened, nodes_in
-from ..signal._hearing import InPlace, runs_own_code_of_keras
+from ..signal._hearing import runs_own_code_of_keras
+from ..signal._replacing import InPlace
 
 # Beyond these the normalization's own numbers might leave float32.
 _LEAST, _MOST = 1e-6, 1e6

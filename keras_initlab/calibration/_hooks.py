@@ -11,7 +11,8 @@ import keras
 from keras import ops
 
 from ..inspection import activation_of
-from ..signal._hearing import Hearing, InPlace, runs_own_code_of_keras
+from ..signal._hearing import Hearing, runs_own_code_of_keras
+from ..signal._replacing import InPlace
 from ._listener import Listener
 
 Hook = tuple[Any, str, Callable[..., Any]]

@@ -9,7 +9,7 @@ import keras
 
 from .._arrays import as_tensor
 from .._fans import Kernel
-from ..signal._record import all_replaced
+from ..signal._replacing import all_replaced
 from ._folding import Folding
 from ._hooks import hooks, is_known, normalizing_by_batch
 from ._pass import Pass

@@ -17,7 +17,7 @@ from keras.src.random import seed_generator  # no public way
 from .. import _seeds
 from .._errors import message
 from ..signal import Measured, Recipe, TrainingObserver
-from ..signal._record import replaced
+from ..signal._replacing import replaced
 from ._data import Batches, Data, first_inputs, load_once
 from ._starts import built, start, takes_initializer
 from ._tracing import expecting_traces

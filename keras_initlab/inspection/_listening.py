@@ -18,8 +18,7 @@ from typing import Any
 import keras
 
 from .._fans import Kernel
-from ..signal._hearing import InPlace
-from ..signal._record import replaced
+from ..signal._replacing import InPlace, replaced
 
 
 class Unseen(keras.Operation):

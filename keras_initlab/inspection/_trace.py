@@ -21,8 +21,7 @@ from typing import Any
 
 import keras
 
-from ..signal._hearing import InPlace
-from ..signal._record import replaced
+from ..signal._replacing import InPlace, replaced
 from ._custom import is_custom, is_opened
 from ._listening import Listener, listening
 from ._symbols import SymbolicWeights

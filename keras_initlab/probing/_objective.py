@@ -12,7 +12,7 @@ from keras import ops
 from keras.src.trainers.compile_utils import CompileLoss  # no public way
 
 from .._errors import message
-from ..signal._record import replaced
+from ..signal._replacing import replaced
 from ._batch import Batch
 from ._figures import is_signal
 

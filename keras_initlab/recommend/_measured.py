@@ -30,7 +30,8 @@ from ..inspection import (
     Passage,
     operations_in_sight,
 )
-from ..signal._record import Call, all_replaced, recording
+from ..signal._record import Call, recording
+from ..signal._replacing import all_replaced
 
 # Behind these, the scale of an input is known.
 _KNOWN = (Effect.SAME_UNITS, Effect.REARRANGE, Effect.NORMALIZATION)

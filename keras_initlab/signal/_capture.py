@@ -11,7 +11,8 @@ from keras import ops
 
 from ._norms import Norms
 from ._recipe import FIGURES, Recipe, Reduction, Traced
-from ._record import Call, all_replaced, recording
+from ._record import Call, recording
+from ._replacing import all_replaced, held
 
 KEY = "__keras_initlab__"
 
@@ -88,7 +89,7 @@ class Capture:
             for optimizer in observed
             for name in ("apply", "stateless_apply")
         ]
-        with all_replaced(wrappers):
+        with all_replaced(wrappers, only_here=True):
             yield
 
     def begin(self, weights: Sequence[Any]) -> None:
@@ -172,7 +173,7 @@ class Capture:
                 self.unseen.add(reduction)
 
     def _observed_apply(self, optimizer: Any) -> Callable[..., Any]:
-        apply = optimizer.apply
+        apply = held(optimizer, "apply")
 
         def observed_apply(grads: Any, trainable_variables: Any = None) -> Any:
             grads = list(grads)
@@ -186,7 +187,7 @@ class Capture:
 
     def _observed_stateless_apply(self, optimizer: Any) -> Callable[..., Any]:
         # Most optimizers call `apply` within, but one that scales the loss does not.
-        apply = optimizer.stateless_apply
+        apply = held(optimizer, "stateless_apply")
 
         def observed_apply(
             optimizer_variables: Any, grads: Any, trainable_variables: Any

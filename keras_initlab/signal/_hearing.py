@@ -24,46 +24,9 @@ from typing import Any
 
 import keras
 
+from ._replacing import held
+
 Through = Callable[[Any], Any]
-
-
-class InPlace:
-    """Stands in an instance's `__dict__` for one of its methods.
-
-    To whoever looks at it, it is that method: equal to it, of its type, with its
-    signature, `__self__` and `__func__`. It only runs something else.
-    """
-
-    __slots__ = ("_former", "_run")
-
-    def __init__(self, former: Callable[..., Any], run: Callable[..., Any]):
-        self._former = former
-        self._run = run
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs what stands for the method."""
-        return self._run(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._former, name)
-
-    @property
-    def __class__(self) -> Any:
-        return type(self._former)
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is InPlace:
-            other = other._former
-        return self._former == other
-
-    def __hash__(self) -> int:
-        return hash(self._former)
-
-    def __repr__(self) -> str:
-        return repr(self._former)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:  # a copy of the layer has its own
-        return self._former.__reduce_ex__(protocol)
 
 
 def runs_own_code_of_keras(layer: Any, name: str = "call") -> bool:
@@ -82,7 +45,7 @@ class Hearing:
     def __init__(self, layer: Any, name: str = "call"):
         self._layer = layer
         self._name = name
-        self._method = getattr(layer, name)
+        self._method = held(layer, name)
         # A cell keeps its dropout masks on itself: a stand-in would lose them.
         is_cell = hasattr(layer, "state_size")
         self.has_stand_in = runs_own_code_of_keras(layer, name) and not is_cell

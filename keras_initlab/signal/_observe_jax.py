@@ -11,7 +11,6 @@ are not seen.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from jax.core import Tracer  # pyright: ignore[reportMissingImports]
 from .._errors import message
 from ._capture import KEY, Capture
 from ._recipe import Measured, Recipe, Traced
-from ._record import replaced
+from ._replacing import all_replaced, held, replaced
 
 
 def observing_step(
@@ -103,7 +102,6 @@ class _Capture(Capture):
     def __init__(self, model: Any, recipe: Recipe, arguments: Any):
         super().__init__(model, recipe)
         self.traces = _traces(arguments)
-        self._thread = threading.get_ident()
 
     def is_readable(self, value: Any) -> bool:
         return _traces(value) <= self.traces
@@ -145,11 +143,12 @@ class _Capture(Capture):
 
             return gradient
 
-        value_and_grad = jax.value_and_grad
-        with (
-            replaced(jax, "value_and_grad", observed_value_and_grad),
-            replaced(jax, "grad", observed_grad),
-        ):
+        value_and_grad = held(jax, "value_and_grad")
+        functions = [
+            (jax, "value_and_grad", observed_value_and_grad),
+            (jax, "grad", observed_grad),
+        ]
+        with all_replaced(functions, only_here=True):
             yield
 
     def _observed_derivative(
@@ -160,9 +159,6 @@ class _Capture(Capture):
         has_aux: bool = False,
         **options: Any,
     ) -> Any:
-        if threading.get_ident() != self._thread:  # not of this train step
-            return value_and_grad(fun, argnums, has_aux, **options)
-
         order: list[Any] = []
 
         def carrying(*args: Any, **kwargs: Any) -> Any:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ import tensorflow as tf
 from .._errors import message
 from ._capture import KEY, Capture
 from ._recipe import Measured, Recipe, Reduction, Traced
-from ._record import Call
 
 
 def observing_step(
@@ -25,7 +23,8 @@ def observing_step(
     def step(data: Any) -> Any:
         capture = _Capture(model, recipe)
         capture.begin(weights_of(tf.identity))
-        with recorders.watching(capture):
+        # Replicas run the step in a thread each, in turns; each hears itself.
+        with capture.outputs(), capture.gradients():
             logs = train_step(data)
         found = capture.finish(traced, weights_of(tf.convert_to_tensor))
         return {**logs, KEY: found}
@@ -33,7 +32,6 @@ def observing_step(
     def weights_of(read: Callable[[Any], Any]) -> list[Any]:
         return [read(v.value) for v in model.trainable_variables if recipe.updates]
 
-    recorders = _Recorders(model, recipe)
     traced = vars(step)["traced"] = Traced()
     return step
 
@@ -135,55 +133,3 @@ def _scaled(dense: Any) -> Any:
     is_usable = (largest > 0) & tf.math.is_finite(largest)
     divisor = tf.where(is_usable, largest, 1.0)
     return divisor * tf.sqrt(2 * tf.nn.l2_loss(dense / divisor))
-
-
-class _Recorders:
-    """Wraps a model once for all replicas that run its train step.
-
-    Replicas run the step in a thread each, in turns. The first to come puts the
-    wrappers on, the last to leave takes them off; what they see goes to the capture of
-    the thread that runs.
-    """
-
-    def __init__(self, model: Any, recipe: Recipe):
-        self._switch = _Switch(model, recipe)
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._wrappers = contextlib.ExitStack()
-
-    @contextlib.contextmanager
-    def watching(self, capture: Capture) -> Iterator[None]:
-        """Sends what this thread does within the context to a capture."""
-        with self._lock:
-            if not self._inside:
-                self._wrappers.enter_context(self._switch.outputs())
-                self._wrappers.enter_context(self._switch.gradients())
-            self._inside += 1
-        self._switch.threads.capture = capture
-        try:
-            yield
-        finally:
-            self._switch.threads.capture = None
-            with self._lock:
-                self._inside -= 1
-                if not self._inside:
-                    self._wrappers.close()
-
-
-class _Switch(Capture):
-    """Hands everything on to the capture of the thread that it comes from."""
-
-    def __init__(self, model: Any, recipe: Recipe):
-        super().__init__(model, recipe)
-        self.threads = threading.local()
-
-    def _on_return(self, call: Call) -> None:
-        capture = getattr(self.threads, "capture", None)
-        if capture is not None:
-            capture._on_return(call)
-
-    def _note(self, grads: list[Any], variables: Any, optimizer: Any) -> list[Any]:
-        capture = getattr(self.threads, "capture", None)
-        if capture is None:
-            return grads
-        return capture._note(grads, variables, optimizer)

@@ -17,7 +17,7 @@ from torch._C._functorch import (  # pyright: ignore[reportMissingImports]
 
 from ._capture import KEY, Capture
 from ._recipe import Measured, Recipe, Reduction, Traced
-from ._record import replaced
+from ._replacing import replaced
 
 
 def observing_step(

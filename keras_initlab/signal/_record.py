@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras.src.backend.common.masking import get_keras_mask  # no public way
 
-from ._hearing import Hearing, InPlace
+from ._hearing import Hearing
 from ._recipe import Place
+from ._replacing import InPlace, all_replaced, held
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,9 @@ def recording(
     """Calls `on_return` whenever one of the operations returns.
 
     Wraps `call` on the instances for the length of the context and takes the wrappers
-    off again whatever happens; activations stay what they are. While a function is
-    traced, the tensors are the symbolic ones of the trace.
+    off again whatever happens; activations stay what they are. Calls in other threads
+    are not heard. While a function is traced, the tensors are the symbolic ones of the
+    trace.
 
     Args:
         operations: layers or operations.
@@ -97,7 +98,7 @@ def recording(
         hears = id(operation) in heard
         noting = _noting_call(operation, name, hears, on_return, on_call)
         wrappers.append((operation, name, noting))
-    with all_replaced(wrappers):
+    with all_replaced(wrappers, only_here=True):
         yield
 
 
@@ -115,7 +116,7 @@ def _noting_call(
     on_return: Callable[[Call], Any],
     on_call: Callable[[Any, Any], Any] | None,
 ) -> Callable[..., Any]:
-    method = getattr(operation, name)
+    method = held(operation, name)
     hearing = Hearing(operation, name) if hears else None
     has_activation = callable(getattr(operation, "activation", None))
 
@@ -142,31 +143,3 @@ def _is_prefix(mask: Any, output: Any) -> bool:
     return len(mask.shape) < len(output.shape) and all(
         one == other or None in (one, other) for one, other in pairs
     )
-
-
-def replaced(owner: Any, name: str, value: Any) -> AbstractContextManager[None]:
-    """Sets an attribute of one instance for the length of the context."""
-    return all_replaced([(owner, name, value)])
-
-
-@contextlib.contextmanager
-def all_replaced(values: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
-    """Sets attributes `(instance, name, value)` for the length of the context.
-
-    They go straight into each instance's `__dict__`: Keras's own `__setattr__` would
-    track them, or refuse them on a locked layer.
-    """
-    former = [(owner, name, vars(owner).get(name, _NONE)) for owner, name, _ in values]
-    try:
-        for owner, name, value in values:
-            vars(owner)[name] = value
-        yield
-    finally:
-        for owner, name, value in reversed(former):
-            if value is _NONE:
-                vars(owner).pop(name, None)
-            else:
-                vars(owner)[name] = value
-
-
-_NONE = object()
