@@ -25,8 +25,10 @@ from ._activation_rules import SignalRules
 from ._alerts import NOT_FINITE
 from ._layer_statistics import LOGGED, UNSEEN, signal_of, summary
 from ._logs import Log
-from ._observing import ObservingCallback, select, visible_operations
+from ._observing import NothingToWatchError, ObservingCallback
+from ._phases import Rows
 from ._schedule import Schedule
+from ._watchable import select, visible_operations
 
 _EDGES = np.linspace(-5.0, 5.0, 51)
 
@@ -114,13 +116,14 @@ class ActivationStatsLogger(ObservingCallback):
         """Drops the history."""
         self._steps: list[int] = []
         self._epochs: list[int] = []
-        self._paths: list[str] = []  # of the layers, in the order of the rows below
-        self._rows: list[np.ndarray] = []  # (layers, figures) of every step
-        self._counts: list[np.ndarray] = []  # (layers, bins)
+        self._rows, self._counts = Rows(), Rows()  # figures, and counts of bins
+        self._stds: dict[str, float] = {}  # in the last step of this epoch
         self._watched: dict[Reduction, str] = {}
         self._rules = SignalRules()
-        self._epoch_start = 0
         self._is_named = False
+
+    def _unbound(self) -> dict[str, Any]:
+        return {**super()._unbound(), "_watched": {}}
 
     def prepare(self, model: Any) -> Recipe:
         """Asks for the statistics of every layer with a kernel or an activation."""
@@ -130,6 +133,8 @@ class ActivationStatsLogger(ObservingCallback):
             if _is_of_interest(operation)
         }
         kind = "layers with a kernel or an activation"
+        if not found and self.layers is None:
+            raise NothingToWatchError(_nothing(model))
         chosen = select(model, found, self.layers, kind)
         self._watched = {
             reduction: path
@@ -147,7 +152,8 @@ class ActivationStatsLogger(ObservingCallback):
 
     def begin_epoch(self, epoch: int) -> None:
         """Notes where the epoch's observations begin."""
-        self._epoch_start = len(self._rows)
+        super().begin_epoch(epoch)
+        self._stds = {}
 
     def receive(self, step: int, epoch: int, measured: Measured) -> None:
         """Keeps, judges and logs the statistics of a step."""
@@ -166,13 +172,13 @@ class ActivationStatsLogger(ObservingCallback):
             if path in places and reduction.name == "statistics":
                 places[path].setdefault(reduction.place, UNSEEN)
         row = {path: summary(found) for path, found in places.items()}
-        self._paths += [path for path in row if path not in self._paths]
         self._steps.append(step)
         self._epochs.append(epoch)
-        self._rows.append(_in_order(self._paths, row, len(LOGGED)))
-        if self.edges is not None:
-            bins = len(self.edges) - 1
-            self._counts.append(_in_order(self._paths, counts, bins))
+        self._rows.add(row)
+        self._counts.add(counts)
+        column = list(LOGGED).index("std")
+        stds = {path: figures[column] for path, figures in row.items()}
+        self._stds = {path: std for path, std in stds.items() if not math.isnan(std)}
         self._judge(step, places)
         self._log_row(step, row, counts)
 
@@ -198,10 +204,7 @@ class ActivationStatsLogger(ObservingCallback):
 
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
         """Returns the spread of the signal over the layers."""
-        rows = self._rows[self._epoch_start :]
-        column = list(LOGGED).index("std")
-        each = zip(self._paths, rows[-1][:, column], strict=False) if rows else ()
-        stds = {path: std for path, std in each if not np.isnan(std)}
+        stds = self._stds
         if not stds:
             return {}, ""
         low, high = (best(stds, key=stds.__getitem__) for best in (min, max))
@@ -213,22 +216,18 @@ class ActivationStatsLogger(ObservingCallback):
     @property
     def history(self) -> dict[str, Any]:
         """The statistics as arrays; see the class."""
-        figures = _stacked(self._rows, len(self._paths), len(LOGGED))
+        figures = self._rows.columns()
         found: dict[str, Any] = {
             "step": np.array(self._steps, dtype="int64"),
             "epoch": np.array(self._epochs, dtype="int64"),
         }
         for index, kind in enumerate(LOGGED):
-            found[kind] = {
-                path: figures[:, i, index] for i, path in enumerate(self._paths)
-            }
+            found[kind] = {path: each[:, index] for path, each in figures.items()}
         if self.edges is not None:
-            bins = len(self.edges) - 1
-            counts = _stacked(self._counts, len(self._paths), bins)
             found["edges"] = self.edges
-            found["histogram"] = {
-                path: counts[:, i] for i, path in enumerate(self._paths)
-            }
+            # Those of a layer that was never counted are NaN, too.
+            unseen = np.full((len(self._steps), len(self.edges) - 1), np.nan)
+            found["histogram"] = dict.fromkeys(figures, unseen) | self._counts.columns()
         return found
 
     def _columns(self) -> dict[str, Any]:
@@ -258,22 +257,12 @@ def _places(operation: Any) -> tuple[Place, ...]:
     return ("input", "preactivation", "output")
 
 
-def _in_order(paths: list[str], rows: dict[str, Any], length: int) -> np.ndarray:
-    """What was found of each layer, NaN for those without, `(layers, length)`."""
-    unseen = [math.nan] * length
-    each = [rows.get(path, unseen) for path in paths]
-    return np.array(each, dtype="float64").reshape(len(paths), length)
-
-
-def _stacked(rows: list[np.ndarray], layers: int, length: int) -> np.ndarray:
-    """All rows in one array `(observations, layers, length)`.
-
-    Layers that were first seen later are NaN before.
-    """
-    found = np.full((len(rows), layers, length), np.nan)
-    for whole, row in zip(found, rows, strict=True):
-        whole[: len(row)] = row
-    return found
+def _nothing(model: Any) -> str:
+    return message(
+        "`ActivationStatsLogger` needs a model with kernels or activations.",
+        f"model={model.name!r} without any",
+        "Leave the callback out.",
+    )
 
 
 def _checked_edges(histograms: bool | Sequence[float]) -> np.ndarray | None:

@@ -73,7 +73,7 @@ class Alerts:
                     "Pass e.g. `logging.warning`.",
                 )
             )
-        self._send: Callable[[str], Any] = send if callable(send) else _print
+        self.send_line: Callable[[str], Any] = send if callable(send) else _print
         self._is_silent = send is False or send == 0
         self.found: list[Alert] = []
         self.begin()
@@ -102,7 +102,7 @@ class Alerts:
 
     def _hand(self, line: str) -> None:
         try:
-            self._send(line)
+            self.send_line(line)
         except Exception as error:  # it must not end training, nor the line be lost
             warnings.warn(
                 message(

@@ -15,8 +15,9 @@ from keras_initlab.signal import Measured, Recipe
 from ._alerts import Alert
 from ._lives import Lives, Watched, watched
 from ._logs import Log
-from ._observing import ObservingCallback, select, visible_operations
+from ._observing import NothingToWatchError, ObservingCallback
 from ._schedule import Schedule
+from ._watchable import select, visible_operations
 
 
 class DeadReLULogger(ObservingCallback):
@@ -75,12 +76,12 @@ class DeadReLULogger(ObservingCallback):
             `(unit, step, kind)` with kind `"dead at start"`, `"died"` (the step after
             the last observed one in which it fired; the first of a later fit, if it
             fired in none of that) or `"revived"` (the first in which it fired again).
-            A unit that dies is found when an epoch ends in which it never fired.
+            A unit that dies is found when an epoch ends in which it never fired. All
+            is NaN, or empty, where the model had no such layer.
         alerts: everything that the rules have found.
 
     Raises:
-        ValueError: for an argument out of range, or, when training begins, a model
-            without a unit to watch.
+        ValueError: for an argument out of range, or layers that the model lacks.
 
     Example:
         >>> model = keras.Sequential(
@@ -127,17 +128,14 @@ class DeadReLULogger(ObservingCallback):
         self._count = 0
         self._is_named = False
 
+    def _unbound(self) -> dict[str, Any]:
+        return {**super()._unbound(), "_watched": {}}
+
     def prepare(self, model: Any) -> Recipe:
         """Asks which units fire."""
         found = dict(watchable(model, self.threshold))
-        if not found:
-            raise ValueError(
-                message(
-                    "`DeadReLULogger` needs a model with ReLU units.",
-                    f"model={model.name!r} without any",
-                    "Leave the callback out, or give a `threshold` for other units.",
-                )
-            )
+        if not found and self.layers is None:
+            raise NothingToWatchError(_nothing(model, self.threshold))
         operations = {path: one.operation for path, one in found.items()}
         chosen = select(model, operations, self.layers, "layers with ReLU units")
         self._watched = {path: found[path] for path in chosen}
@@ -146,6 +144,7 @@ class DeadReLULogger(ObservingCallback):
 
     def begin_epoch(self, epoch: int) -> None:
         """Counts anew."""
+        super().begin_epoch(epoch)
         for lives in self._lives.values():
             lives.begin_epoch()
         self._last_step, self._count = None, 0
@@ -158,7 +157,7 @@ class DeadReLULogger(ObservingCallback):
         self._last_step, self._count = step, self._count + 1
         for path, one in self._watched.items():
             if path not in self._lives:
-                self._lives[path] = Lives()
+                self._lives[path] = Lives(len(self._epochs))
             figure = measured.figures.get(one.reduction)
             if figure is not None:
                 self._lives[path].observe(step, figure > 0)
@@ -168,9 +167,10 @@ class DeadReLULogger(ObservingCallback):
         if self._last_step is None:
             return {}, ""
         self._epochs.append(epoch)
-        self._sampled.append(self._count < self._observer.steps_in_epoch)
-        for path in self._watched:
-            self._lives[path].finish_epoch()
+        assert self._training is not None
+        self._sampled.append(self._count < self._training.steps_in_epoch)
+        for lives in self._lives.values():  # also of layers that are no more
+            lives.finish_epoch()
         metrics = self._shares("dead")
         if any(one.is_bounded for one in self._watched.values()):
             metrics |= self._shares("saturated")
@@ -256,6 +256,15 @@ _CURES = {
     "saturated": "Its input is too large: scale the data or the weights, as "
     "`keras_initlab.recommend(model).apply()` does.",
 }
+
+
+def _nothing(model: Any, threshold: float | None) -> str:
+    others = "" if threshold else ", or give a `threshold` for other units"
+    return message(
+        "`DeadReLULogger` needs a model with ReLU units.",
+        f"model={model.name!r} without any",
+        f"Leave the callback out{others}.",
+    )
 
 
 def watchable(model: Any, threshold: float | None) -> list[tuple[str, Watched]]:

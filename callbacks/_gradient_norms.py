@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_initlab._errors import check_flag
+from keras_initlab._errors import check_flag, message
 from keras_initlab.inspection import layer_paths, variable_paths
 from keras_initlab.signal import Measured, Recipe, total
 
 from ._alerts import NOT_FINITE, Alert
 from ._gradient_rules import Observation, Rules
 from ._logs import Log
-from ._norm_table import NormTable, joined
-from ._observing import ObservingCallback, can_break, select, visible_operations
+from ._norm_table import NormTable
+from ._observing import NothingToWatchError, ObservingCallback
+from ._phases import joined
 from ._schedule import Schedule
+from ._watchable import can_break, select, visible_operations
 
 
 class GradientNormLogger(ObservingCallback):
@@ -60,7 +62,9 @@ class GradientNormLogger(ObservingCallback):
             (observations,)}`, in the order of `model.trainable_variables`. With
             `clipped` also `"clipped_global_norm"`, `"clipped_layers"` and
             `"clipped_variables"`; with `updates` also `"update_ratio"`, of the whole
-            model, and `"update_ratios"`, by layer path; NaN for weights that are 0.
+            model, and `"update_ratios"`, by layer path; NaN for weights that are 0. If
+            layers are frozen, thawed or added between two fits of the model, rows of
+            both are kept, with NaN for what did not train.
         first_nonfinite: None, or the first finding of a number that is not finite, an
             `Alert` with path and step: the first layer whose output was not, or, if all
             outputs were finite, the last one whose gradient was not.
@@ -104,21 +108,26 @@ class GradientNormLogger(ObservingCallback):
         """Drops the history."""
         self._steps: list[int] = []
         self._epochs: list[int] = []
-        self._rows: dict[str, list[np.ndarray]] = {}
-        self._variables: list[str] = []
-        self._owner: dict[str, list[int]] = {}
-        self._table = NormTable(0, {}, self.clipped, self.updates)
+        self._phases: list[NormTable] = []  # one after the other trained these
         self._kernels: set[str] = set()
-        self._named: list[int] = []
+        self._named: tuple[int, ...] = ()
         self._paths: dict[int, str] = {}
         self._epoch_start = 0
         self._rules = Rules()
         self.first_nonfinite: Alert | None = None
 
+    def _unbound(self) -> dict[str, Any]:
+        return {**super()._unbound(), "_paths": {}, "_named": ()}
+
     def prepare(self, model: Any) -> Recipe:
         """Asks for the gradients, and for what tells where a number stops being one."""
+        if model.built and not model.trainable_variables:
+            raise NothingToWatchError(_nothing(model))
         if model.built:  # else the first step builds it
             self._name(model, model.trainable_variables)
+        return self._recipe(model)
+
+    def _recipe(self, model: Any) -> Recipe:
         seen = [
             (path, one) for path, one in visible_operations(model) if can_break(one)
         ]
@@ -138,35 +147,35 @@ class GradientNormLogger(ObservingCallback):
             {path: layer for path, (layer, _) in found.items()},
             self.layers,
             "layers with trainable variables",
+            [layer for _, layer in layer_paths(model) if layer._trainable_variables],
         )
+        owner = {path: found[path][1] for path in chosen}
         paths = variable_paths(model, variables)
-        if self._steps and paths != self._variables:
-            self.reset()  # layers were frozen or thawed between two fits
-        self._variables = paths
-        self._named = [id(variable) for variable in variables]
-        self._owner = {path: found[path][1] for path in chosen}
-        self._table = NormTable(len(paths), self._owner, self.clipped, self.updates)
+        table = NormTable(paths, owner, self.clipped, self.updates)
+        if not (self._phases and self._phases[-1].is_like(table)):
+            self._phases.append(table)
+            self._rules = Rules()  # what was usual is so no more
+        self._named = tuple(map(id, variables))
         self._kernels = {
             path
-            for path, own in self._owner.items()
+            for path, own in owner.items()
             if any(len(variables[i].shape) > 1 for i in own)
         }
 
     def begin_epoch(self, epoch: int) -> None:
         """Notes where the epoch's observations begin."""
+        super().begin_epoch(epoch)
         self._epoch_start = len(self._steps)
 
     def receive(self, step: int, epoch: int, measured: Measured) -> None:
         """Keeps, judges and logs the norms of a step."""
-        if self._named != [id(variable) for variable in measured.variables]:
-            self.prepare(self._seen_model)
+        if self._named != tuple(map(id, measured.variables)):
+            self._recipe(self._seen_model)
             self._name(self._seen_model, measured.variables)
         self._steps.append(step)
         self._epochs.append(epoch)
-        norms = _norms_of(measured)
-        for kind, each in norms.items():
-            self._rows.setdefault(kind, []).append(each)
-        columns = self._table.columns({kind: [each] for kind, each in norms.items()})
+        self._phases[-1].add(_norms_of(measured))
+        columns = self._phases[-1].columns(-1)
         row = {name: float(column[0]) for name, column in columns.items()}
         self._judge(step, measured, row)
         self.log(row, step)
@@ -183,7 +192,7 @@ class GradientNormLogger(ObservingCallback):
     ) -> Observation:
         reached = {  # NaN stands for the others
             path: own
-            for path, own in self._owner.items()
+            for path, own in self._phases[-1].owner.items()
             if all(measured.reached[i] for i in own)
         }
         return Observation(
@@ -197,7 +206,7 @@ class GradientNormLogger(ObservingCallback):
             kernels=self._kernels,
             ratios={
                 path: row[f"update_ratio/{path}"]
-                for path in self._owner
+                for path in self._phases[-1].owner
                 if self.updates
             },
             is_scaled=isinstance(
@@ -207,13 +216,12 @@ class GradientNormLogger(ObservingCallback):
 
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
         """Returns the mean norms of the epoch."""
-        rows = {kind: each[self._epoch_start :] for kind, each in self._rows.items()}
-        if not any(rows.values()):
+        if self._epoch_start == len(self._steps):
             return {}, ""
-        columns = self._table.columns(rows)
+        columns = self._columns_from(self._epoch_start)
         means = {name: float(np.mean(column)) for name, column in columns.items()}
         line = f"epoch {epoch + 1}: gradient norm {means['grad_norm']:.3g}"
-        layers = {path: means[f"grad_norm/{path}"] for path in self._owner}
+        layers = {path: means[f"grad_norm/{path}"] for path in self._phases[-1].owner}
         if layers:
             low = min(layers, key=layers.__getitem__)
             high = max(layers, key=layers.__getitem__)
@@ -223,36 +231,55 @@ class GradientNormLogger(ObservingCallback):
     @property
     def history(self) -> dict[str, Any]:
         """The norms as arrays; see the class."""
-        found: dict[str, Any] = {
-            "step": np.array(self._steps, dtype="int64"),
-            "epoch": np.array(self._epochs, dtype="int64"),
-        }
+        columns = self._columns()
+        found: dict[str, Any] = {key: columns[key] for key in ("step", "epoch")}
         kinds = {"": "gradient_norms"}
         if self.clipped:
             kinds["clipped_"] = "clipped_norms"
         for prefix, kind in kinds.items():
-            norms = self._table.array(self._rows, kind)
+            norms = [(len(one), one.of_variables(kind)) for one in self._phases]
             found |= {
-                f"{prefix}global_norm": joined(norms),
-                f"{prefix}layers": dict(
-                    zip(self._owner, self._table.of_layers(norms).T, strict=True)
-                ),
-                f"{prefix}variables": dict(zip(self._variables, norms.T, strict=True)),
+                f"{prefix}global_norm": columns[f"{prefix}grad_norm"],
+                f"{prefix}layers": _of_layers(columns, f"{prefix}grad_norm"),
+                f"{prefix}variables": joined(norms),
             }
         if self.updates:
-            columns = self._table.columns(self._rows)
             found["update_ratio"] = columns["update_ratio"]
-            found["update_ratios"] = {
-                path: columns[f"update_ratio/{path}"] for path in self._owner
-            }
+            found["update_ratios"] = _of_layers(columns, "update_ratio")
         return found
 
     def _columns(self) -> dict[str, np.ndarray]:
         return {
             "step": np.array(self._steps, dtype="int64"),
             "epoch": np.array(self._epochs, dtype="int64"),
-            **self._table.columns(self._rows),
+            **self._columns_from(0),
         }
+
+    def _columns_from(self, start: int) -> dict[str, np.ndarray]:
+        """What is logged of the observations from one on."""
+        phases = self._phases or [NormTable([], {}, self.clipped, self.updates)]
+        parts = []
+        for one in phases:
+            first = min(start, len(one))
+            start -= first
+            if first < len(one) or one is phases[-1]:
+                parts.append((len(one) - first, one.columns(first)))
+        return joined(parts)
+
+
+def _of_layers(columns: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The columns of one kind by layer path."""
+    start = f"{name}/"
+    each = columns.items()
+    return {key.removeprefix(start): c for key, c in each if key.startswith(start)}
+
+
+def _nothing(model: Any) -> str:
+    return message(
+        "`GradientNormLogger` needs a model with weights that train.",
+        f"model={model.name!r} without any",
+        "Leave the callback out, or set `trainable` and compile the model again.",
+    )
 
 
 def _norms_of(measured: Measured) -> dict[str, np.ndarray]:

@@ -88,13 +88,18 @@ def watched(operation: Any, activation: Any, threshold: float | None) -> Watched
 
 
 class Lives:
-    """The units of one layer over the epochs."""
+    """The units of one layer over the epochs.
 
-    def __init__(self) -> None:
-        self.dead: list[np.ndarray] = []
-        self.saturated: list[np.ndarray] = []
+    Args:
+        missed: how many epochs there were without the layer.
+    """
+
+    def __init__(self, missed: int = 0) -> None:
+        none = np.zeros(0, dtype="int64")
+        self.dead: list[np.ndarray] = [none] * missed
+        self.saturated: list[np.ndarray] = [none] * missed
         self._events: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._counts: list[int] = []
+        self._counts: list[int] = [0] * missed
         self._last_fired = np.zeros(0, dtype="int64")
         self._has_fired = np.zeros(0, dtype=bool)
         self._last_step: int | None = None

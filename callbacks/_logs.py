@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from keras_initlab._errors import message
@@ -48,6 +48,9 @@ class Logs:
     def _begin(self) -> None:
         self._handed = [0] * len(self._logs)
         self._lost = [0] * len(self._logs)
+
+    def __iter__(self) -> Iterator[Log]:
+        return iter(self._logs)
 
     def __bool__(self) -> bool:
         return bool(self._logs)

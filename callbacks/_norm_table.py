@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-Rows = Mapping[str, Sequence[np.ndarray]]  # of each kind of norm, by observation
+_Columns = dict[str, np.ndarray]
 
 
 class NormTable:
-    """Turns the norms of variables, row by row, into columns of a name each.
+    """The norms of the variables that train in one phase, a row an observation.
 
     Args:
-        variables: how many there are in a row.
+        variables: their paths.
         owner: for each layer by path, which of them are its own.
         clipped: whether there are norms after clipping, too.
         updates: whether there are those of the weights and of their change.
@@ -22,60 +22,67 @@ class NormTable:
 
     def __init__(
         self,
-        variables: int,
+        variables: Sequence[str],
         owner: Mapping[str, Sequence[int]],
         clipped: bool,
         updates: bool,
     ):
-        self._variables, self._layers = variables, list(owner)
+        self.variables, self.owner = list(variables), owner
         self._clipped, self._updates = clipped, updates
         owned = list(owner.values())
         self._own = np.array(list(itertools.chain(*owned)), dtype="int64")
         self._starts = np.cumsum([0, *map(len, owned[:-1])])
+        self._rows: list[Mapping[str, np.ndarray]] = []  # by kind of norm
 
-    def columns(self, rows: Rows) -> dict[str, np.ndarray]:
-        """What is logged of some observations, each an array over them."""
-        columns = self._named("grad_norm", *self._joint(rows, "gradient_norms"))
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def is_like(self, other: NormTable) -> bool:
+        """Whether the rows of another phase belong into this one."""
+        mine, others = (list(one.owner.items()) for one in (self, other))
+        return self.variables == other.variables and mine == others
+
+    def add(self, row: Mapping[str, np.ndarray]) -> None:
+        """Adds what one step measured: `{kind: norms (variables,)}`."""
+        self._rows.append(row)
+
+    def columns(self, start: int = 0) -> _Columns:
+        """What is logged of the rows from one on, each an array over them."""
+        columns = self._named("grad_norm", *self._joint("gradient_norms", start))
         if self._clipped:
-            clipped = self._joint(rows, "clipped_norms")
+            clipped = self._joint("clipped_norms", start)
             columns |= self._named("clipped_grad_norm", *clipped)
         if self._updates:
             changes, weights = (
-                self._joint(rows, kind) for kind in ("update_norms", "weight_norms")
+                self._joint(kind, start) for kind in ("update_norms", "weight_norms")
             )
             columns |= self._named("update_ratio", *map(_divided, changes, weights))
         return columns
 
-    def array(self, rows: Rows, kind: str) -> np.ndarray:
+    def of_variables(self, kind: str) -> _Columns:
+        """The norms of one kind by variable, each an array over the rows."""
+        return dict(zip(self.variables, self._array(kind).T, strict=True))
+
+    def _array(self, kind: str, start: int = 0) -> np.ndarray:
         """The norms of one kind in float64, `(rows, variables)`."""
-        each = np.array(rows.get(kind, []), dtype="float64")
-        return each.reshape(len(each), self._variables)
+        each = np.array([row[kind] for row in self._rows[start:]], dtype="float64")
+        return each.reshape(len(each), len(self.variables))
 
-    def of_layers(self, norms: np.ndarray) -> np.ndarray:
-        """The norm of every layer `(rows, layers)`."""
-        if not self._layers:
-            return np.zeros((len(norms), 0))
-        squares = np.square(norms[:, self._own])
-        return np.sqrt(np.add.reduceat(squares, self._starts, axis=1))
+    def _joint(self, kind: str, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """The global norm `(rows,)`, and that of every layer `(rows, layers)`.
 
-    def _joint(self, rows: Rows, kind: str) -> tuple[np.ndarray, np.ndarray]:
-        """The global norm `(rows,)`, and that of every layer `(rows, layers)`."""
-        norms = self.array(rows, kind)
-        return joined(norms), self.of_layers(norms)
+        They are float64, so that the squares of float32 norms cannot overflow.
+        """
+        squares = np.square(self._array(kind, start))
+        whole = np.sqrt(np.add.reduce(squares, axis=-1))
+        if not self.owner:
+            return whole, np.zeros((len(squares), 0))
+        own = squares[:, self._own]
+        return whole, np.sqrt(np.add.reduceat(own, self._starts, axis=1))
 
-    def _named(
-        self, name: str, whole: np.ndarray, layers: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        each = zip(self._layers, layers.T, strict=True)
+    def _named(self, name: str, whole: np.ndarray, layers: np.ndarray) -> _Columns:
+        each = zip(self.owner, layers.T, strict=True)
         return {name: whole, **{f"{name}/{path}": column for path, column in each}}
-
-
-def joined(norms: np.ndarray) -> np.ndarray:
-    """The norm over all variables, from the norm of each, last axis.
-
-    They are float64, so that the squares of float32 norms cannot overflow.
-    """
-    return np.sqrt(np.add.reduce(np.square(norms), axis=-1))
 
 
 def _divided(change: np.ndarray, weight: np.ndarray) -> np.ndarray:

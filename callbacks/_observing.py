@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,17 +14,21 @@ from rich.console import Console
 import keras_initlab.plots as plots
 from keras_initlab._errors import check_choice, message
 from keras_initlab._pandas import load_pandas
-from keras_initlab._paths import own_variables
-from keras_initlab.inspection import (
-    activation_of,
-    operation_paths,
-    operations_in_sight,
+from keras_initlab.signal import (
+    Measured,
+    Recipe,
+    Training,
+    TrainingObserver,
+    calling_list,
 )
-from keras_initlab.signal import Measured, Recipe, TrainingObserver
 
 from ._alerts import Alert, Alerts
 from ._logs import Log, Logs
 from ._schedule import Schedule, schedule
+
+
+class NothingToWatchError(Exception):
+    """A model has nothing that a callback could watch, which stops no training."""
 
 
 class ObservingCallback(keras.callbacks.Callback):
@@ -60,16 +66,48 @@ class ObservingCallback(keras.callbacks.Callback):
         self.verbose = int(check_choice("verbose", str(int(verbose)), ("0", "1")))
         self._alerts = Alerts(alerts)
         self._seen_model: Any = None
-        self._observer: Any = None
+        self._training: Training | None = None
+        self._is_idle = False  # in a training without anything to watch
         self._summary: tuple[dict[str, float], str] | None = None
         self.reset()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: not the model, so that they watch nothing."""
+        return {**vars(self), **self._unbound()}
+
+    def _unbound(self) -> dict[str, Any]:
+        """The attributes that belong to a model, as they are without one."""
+        nothing = dict.fromkeys(("_model", "_seen_model", "_training", "_summary"))
+        asked = self.layers if isinstance(self.layers, (list, tuple)) else [self.layers]
+        paths = [
+            getattr(one, "path", None) or getattr(one, "name", one) for one in asked
+        ]
+        layers = paths if asked is self.layers else paths[0]
+        return {**nothing, "_is_idle": False, "recipe": Recipe(), "layers": layers}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        # The functions of the user's are called by the copy, too: what they belong to,
+        # as a run of an experiment tracker, may be anything.
+        for one in (*self.logs, self._schedule, self._alerts.send_line):
+            if not type(one).__module__.startswith("keras_initlab."):
+                memo[id(one)] = one
+        found = memo[id(self)] = type(self).__new__(type(self))
+        vars(found).update(copy.deepcopy(self.__getstate__(), memo))
+        return found
+
+    def __copy__(self) -> Any:
+        return copy.deepcopy(self, {id(log): log for log in self.logs})
 
     def wants(self, step: int) -> bool:
         """Whether to observe this step; the first of every epoch always is."""
         return bool(self._schedule(step))
 
     def prepare(self, model: Any) -> Recipe:
-        """Returns what to measure in this model; called when a fit begins."""
+        """Returns what to measure in this model; called when a fit begins.
+
+        Raises:
+            NothingToWatchError: if there is nothing.
+        """
         raise NotImplementedError(f"{type(self).__name__} measures nothing.")
 
     def reset(self) -> None:
@@ -77,6 +115,7 @@ class ObservingCallback(keras.callbacks.Callback):
 
     def begin_epoch(self, epoch: int) -> None:
         """Forgets what an epoch that did not end may have left."""
+        self._summary = None
 
     def receive(self, step: int, epoch: int, measured: Measured) -> None:
         """Takes what an observed step measured."""
@@ -88,28 +127,59 @@ class ObservingCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Starts to observe."""
-        fit = _move_to_front(sys._getframe(1))
+        callbacks, is_of_fit = calling_list(sys._getframe(1))
+        _move_to_front(callbacks)
         model: Any = self.model
         if self._seen_model is not model:
             self.reset()
             self._alerts.found.clear()
             self._seen_model = model
         self._alerts.begin()
-        self.recipe = self.prepare(model)
-        self._observer = TrainingObserver.of(model)
-        self._observer.attach(self, fit)
+        self._training = self._summary = None
+        try:
+            self.recipe = self.prepare(model)
+        except NothingToWatchError as nothing:
+            self._is_idle = True
+            warnings.warn(str(nothing), stacklevel=2)
+            return
+        self._is_idle = False
+        observer = TrainingObserver.of(model)
+        self._training = observer.attach(self, callbacks, is_of_fit)
+
+    def _begun(self) -> Training | None:
+        """The training, None if there is nothing to watch in it.
+
+        A loop of the user's own may not have said that it begins.
+        """
+        if self._training is None and not self._is_idle:
+            self.on_train_begin()
+        return self._training
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes the epoch."""
-        self.begin_epoch(epoch)
-        self._summary = None
-        self._observer.begin_epoch(epoch, (self.params or {}).get("steps"))
+        training = self._begun()
+        if training is not None:
+            training.begin_epoch(epoch, (self.params or {}).get("steps"))
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Notes the step of a loop of the user's own."""
+        super().on_train_batch_begin(batch, logs)
+        training = self._begun()
+        if training is not None:
+            training.begin_batch(batch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds the summary to Keras's logs."""
+        training = self._begun()
+        if training is None:
+            return
         is_first = self._summary is None  # not if the list holds this callback twice
         summary, line = self._summary or self.finish_epoch(epoch)
         self._summary = summary, line
+        training.end_epoch()
+        self._tell_if_unseen(training)
         self._alerts.send()
         if logs is not None:
             logs.update(summary)
@@ -120,8 +190,24 @@ class ObservingCallback(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Stops observing."""
-        self._observer.detach(self)
+        training, self._training = self._training, None
+        self._is_idle = False
+        if training is not None:
+            training.observer.detach(training, self)
+            if not training.is_fit:
+                self._tell_if_unseen(training)
         self.logs.end()
+
+    def _tell_if_unseen(self, training: Training) -> None:
+        """Warns once of a training whose steps pass us by."""
+        if not (training.has_run or training.is_told):
+            training.is_told = True
+            text = message(
+                "Training is observed in `fit` and `train_on_batch`.",
+                f"a training of {self.model.name!r} that has called neither of them",
+                "Call `model.train_on_batch` in the loop, or leave the callbacks out.",
+            )
+            warnings.warn(text, stacklevel=3)
 
     def to_frame(self) -> Any:
         """The history as a pandas DataFrame: a row an observation, or an epoch.
@@ -162,88 +248,19 @@ class ObservingCallback(keras.callbacks.Callback):
         self.logs(metrics, step)
 
 
-def visible_operations(model: Any) -> list[tuple[str, Any]]:
-    """Every operation whose calls can be seen, with its path.
-
-    Layers inside recurrent ones run in a loop; models only pass on what their layers
-    return.
-    """
-    found = operations_in_sight(model)
-    return [(path, one) for path, one in found if not isinstance(one, keras.Model)]
+def _path_of(layer: Any) -> Any:
+    """What finds a layer in a copy of its model; a path, or None, as it is."""
+    return getattr(layer, "path", None) or getattr(layer, "name", layer)
 
 
-def can_break(operation: Any) -> bool:
-    """Whether finite numbers may go in and others come out.
-
-    Not of what Keras's own layers without weights or activation do: they move numbers,
-    add, average or drop them.
-    """
-    if not isinstance(operation, keras.layers.Layer):
-        return type(operation).__name__ not in _MOVING
-    is_own = type(operation).__module__.startswith("keras.src.layers")
-    is_lambda = isinstance(operation, keras.layers.Lambda)
-    has_activation = activation_of(operation) is not None
-    return not is_own or is_lambda or bool(own_variables(operation)) or has_activation
-
-
-_MOVING = {"Add", "Concatenate", "GetItem", "Reshape", "Subtract", "Transpose"}
-
-
-def select(
-    model: Any, found: dict[str, Any], layers: Sequence[Any] | None, kind: str
-) -> dict[str, Any]:
-    """Returns those of the layers found that were asked for, or lie inside one.
-
-    Args:
-        model: the model.
-        found: layers or operations by path.
-        layers: paths, names or layer objects; None for all.
-        kind: what the layers must be, for the error.
-    """
-    if layers is None:
-        return found
-    is_one = isinstance(layers, str) or not isinstance(layers, Iterable)
-    asked = [layers] if is_one else list(layers)
-    chosen: dict[str, Any] = {}
-    unknown: list[Any] = []
-    for one in asked:
-        inside = {
-            id(inner)
-            for path, layer in operation_paths(model)
-            if layer is one or one in (path, layer.name)
-            for inner in (*getattr(layer, "_flatten_layers", list)(), layer)
-        }
-        hits = {path: layer for path, layer in found.items() if id(layer) in inside}
-        chosen.update(hits)
-        if not hits:
-            unknown.append(one if isinstance(one, str) else getattr(one, "name", one))
-    if unknown:
-        raise ValueError(
-            message(
-                f"`layers` must name {kind} of the model.",
-                f"layers={unknown}",
-                f"It has {list(found)[:8]}.",
-            )
-        )
-    return {path: layer for path, layer in found.items() if path in chosen}
-
-
-def _move_to_front(frame: Any) -> Any:
-    """Moves all observing callbacks to the front of the list that is calling.
-
-    Returns that list.
+def _move_to_front(callbacks: Any) -> None:
+    """Moves all observing callbacks to the front of a list of callbacks.
 
     Callbacks see `logs` in list order, so that what ours write there would miss an
-    `EarlyStopping` that the user put before them. Keras gives a callback no way to its
-    list but the frame that calls it. The list is replaced, not changed: it is being
-    iterated over.
+    `EarlyStopping` that the user put before them. The list is replaced, not changed: it
+    is being iterated over.
     """
-    while frame is not None:
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, keras.callbacks.CallbackList):
-            owner.callbacks = sorted(
-                owner.callbacks, key=lambda c: not isinstance(c, ObservingCallback)
-            )
-            return owner
-        frame = frame.f_back
-    return None
+    if callbacks is not None:
+        callbacks.callbacks = sorted(
+            callbacks.callbacks, key=lambda c: not isinstance(c, ObservingCallback)
+        )

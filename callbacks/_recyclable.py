@@ -103,11 +103,17 @@ class _Way:
 
 
 class Skip(Exception):  # noqa: N818
-    """Why a layer's units cannot be recycled; `is_usual` if that surprises nobody."""
+    """Why a layer's units cannot be recycled.
 
-    def __init__(self, reason: str, is_usual: bool = False):
+    Args:
+        reason: in words.
+        is_usual: whether that surprises nobody.
+        is_frozen: whether they could be if all were trainable.
+    """
+
+    def __init__(self, reason: str, is_usual: bool = False, is_frozen: bool = False):
         super().__init__(reason)
-        self.is_usual = is_usual
+        self.is_usual, self.is_frozen = is_usual, is_frozen
 
 
 def recyclable(model: Any) -> tuple[dict[str, Recyclable], dict[str, Skip]]:
@@ -257,7 +263,8 @@ class _Graph:
             raise Skip(f"would change {described(layer)}, which shares its weights")
         weights = [v for v in variables if not _is_statistic(layer, v)]
         if not (layer.trainable and all(v.trainable for v in weights)):
-            raise Skip(f"would change {described(layer)}, which is frozen")
+            reason = f"would change {described(layer)}, which is frozen"
+            raise Skip(reason, is_frozen=True)
 
 
 _PRODUCERS = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)

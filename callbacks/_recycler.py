@@ -10,14 +10,16 @@ import numpy as np
 
 from keras_initlab._errors import check_count, check_non_negative, message
 from keras_initlab._seeds import derive, fresh
+from keras_initlab.inspection import operation_paths
 from keras_initlab.signal import Measured, Recipe
 
 from ._alerts import Alert
 from ._logs import Log
-from ._observing import ObservingCallback, select
+from ._observing import NothingToWatchError, ObservingCallback
 from ._recyclable import Recyclable, recyclable
 from ._renewal import check_optimizer, renew
 from ._schedule import Schedule, after_every, checked_span
+from ._watchable import select
 
 
 class DormantUnitRecycler(ObservingCallback):
@@ -49,6 +51,10 @@ class DormantUnitRecycler(ObservingCallback):
     concatenation, attention, a recurrent layer, a layer normalization), and all that
     are frozen, called several times or share weights, or whose readers are.
 
+    A model without units to recycle trains as it would without this callback, and a
+    warning says why: none of its layers is of that kind, it has no graph or no weights
+    yet, or its optimizer cannot be made again from its `get_config`.
+
     Keras's logs get `recycled_units`, how many were recycled in the epoch. Logs given
     in `log_to` get it for every scheduled step, and `recycled_units/<layer path>`. An
     alert names layers with an activation that are skipped.
@@ -72,16 +78,14 @@ class DormantUnitRecycler(ObservingCallback):
         history: a dict, filled while training. `"step"`, `"epoch"`: arrays
             `(recyclings,)`, of every scheduled step. `"recycled"`: `{layer path: list
             of int arrays, one a recycling}`. `"scores"`: `{layer path: array
-            (recyclings, units)}`, NaN if not seen or not finite.
+            (recyclings, units)}`, NaN if not seen or not finite, or if the layer was
+            not recycled in that fit.
         skipped: `{layer path: reason}` for every other layer with a kernel, set when
             training begins.
         alerts: everything that the rules have found.
 
     Raises:
-        ValueError: for an argument out of range, or, when training begins, a model
-            without units to recycle, or an optimizer that cannot be made again.
-        UnsupportedModelError: when training begins, for a model without a graph.
-        UnbuiltModelError: for one that the first step would build.
+        ValueError: for an argument out of range, or layers that the model lacks.
 
     Example:
         >>> model = keras.Sequential(
@@ -142,27 +146,41 @@ class DormantUnitRecycler(ObservingCallback):
         self._epoch_start = 0
         self._waiting: tuple[int, int, dict[str, np.ndarray]] | None = None
 
+    def _unbound(self) -> dict[str, Any]:
+        return {**super()._unbound(), "_watched": {}, "_waiting": None}
+
     def prepare(self, model: Any) -> Recipe:
         """Asks how large the units of all layers are that can be recycled."""
-        check_optimizer(model)
-        found, skipped = recyclable(model)
+        self.skipped = {}
+        try:
+            check_optimizer(model)
+            found, skipped = recyclable(model)
+        except ValueError as error:
+            raise NothingToWatchError(str(error)) from error
         self.skipped = {path: str(skip) for path, skip in skipped.items()}
-        if not found:
-            raise ValueError(_nothing(model, self.skipped))
-        kind = "layers whose units can be recycled"
         owners = {path: one.layer for path, one in found.items()}
-        chosen = select(model, owners, self.layers, kind)
+        layer_of = dict(operation_paths(model))
+        frozen = [layer_of[path] for path, skip in skipped.items() if skip.is_frozen]
+        chosen = owners
+        if found or self.layers is not None:
+            kind = "layers whose units can be recycled"
+            chosen = select(model, owners, self.layers, kind, frozen)
+        if not chosen:
+            raise NothingToWatchError(_nothing(model, self.skipped))
         for path, skip in skipped.items():
             if self.layers is None and not skip.is_usual:
                 self.alert(_not_recycled(path, str(skip)))
-        if self._steps and set(chosen) != set(self._recycled):
-            self.reset()  # layers were frozen or thawed between two fits
         self._watched = {path: found[path] for path in chosen}
+        for path in chosen if self._steps else ():  # not those of an earlier fit
+            missed = [np.zeros(0, dtype="int64") for _ in self._steps]
+            self._recycled.setdefault(path, missed)
+            self._scores.setdefault(path, [np.zeros(0) for _ in self._steps])
         self._last_step, self._waiting = -1, None
         return Recipe(reductions=tuple(one.reduction for one in self._watched.values()))
 
     def begin_epoch(self, epoch: int) -> None:
         """Notes where the epoch's recyclings begin."""
+        super().begin_epoch(epoch)
         self._epoch_start = len(self._steps)
         self._waiting = None
 
@@ -178,6 +196,8 @@ class DormantUnitRecycler(ObservingCallback):
                 path: one.scores(measured.figures.get(one.reduction))
                 for path, one in self._watched.items()
             }
+            for path in self._recycled:  # those that take no part in this fit, too
+                scores.setdefault(path, np.zeros(0))
             self._waiting = step, epoch, scores
 
     def on_train_batch_begin(
@@ -189,6 +209,7 @@ class DormantUnitRecycler(ObservingCallback):
         the whole fit. Here `fit` is about to look whether it is to read the model's
         variables anew.
         """
+        super().on_train_batch_begin(batch, logs)
         self._recycle()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -235,7 +256,7 @@ class DormantUnitRecycler(ObservingCallback):
             "step": np.array(self._steps, dtype="int64"),
             "epoch": np.array(self._epochs, dtype="int64"),
             "recycled": {path: list(each) for path, each in self._recycled.items()},
-            "scores": {path: np.array(each) for path, each in self._scores.items()},
+            "scores": {path: _filled(each) for path, each in self._scores.items()},
         }
 
     def plot(self) -> Any:
@@ -261,6 +282,14 @@ class DormantUnitRecycler(ObservingCallback):
         history = self.history
         columns = {key: history[key] for key in ("step", "epoch")}
         return columns | _columns_of(counts, sum(counts.values(), none))
+
+
+def _filled(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows as one array, NaN where a row is shorter, as that of a frozen layer is."""
+    found = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
+    for whole, row in zip(found, rows, strict=True):
+        whole[: len(row)] = row
+    return found
 
 
 def _columns_of(counts: dict[str, Any], total: Any) -> dict[str, Any]:

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from keras_initlab._errors import check_count, message
 
 Schedule = Callable[[int], bool]
+
+
+@dataclass(frozen=True)
+class _Every:
+    """Every n-th step; an object, since a function made here could not be pickled."""
+
+    count: int
+    ahead: int = 0
+
+    def __call__(self, step: int) -> bool:
+        return (step + self.ahead) % self.count == 0
 
 
 def schedule(every: int | Schedule) -> Schedule:
@@ -29,7 +41,7 @@ def schedule(every: int | Schedule) -> Schedule:
             )
         )
     count = check_count("every", every, usual=10)
-    return lambda step: step % count == 0
+    return _Every(count)
 
 
 def after_every(every: int | Schedule) -> Schedule:
@@ -41,7 +53,7 @@ def after_every(every: int | Schedule) -> Schedule:
     if callable(every):
         return every
     count = check_count("every", every, usual=1000)
-    return lambda step: (step + 1) % count == 0
+    return _Every(count, ahead=1)
 
 
 def checked_span(start: int, stop: int | None) -> tuple[int, int | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from keras.src.random import seed_generator  # no public way
 
 from .. import _seeds
 from .._errors import message
-from ..signal import Measured, Recipe, TrainingObserver
+from ..signal import Measured, Recipe, TrainingObserver, calling_list
 from ..signal._replacing import replaced
 from ._data import Batches, Data, first_inputs, load_once
 from ._starts import built, start, takes_initializer
@@ -127,7 +128,7 @@ class _Recorder(keras.callbacks.Callback):
         self._accuracy = accuracy
         self._on_epoch = on_epoch
         self._norms: list[float] = []
-        self._observer: Any = None
+        self._training: Any = None
 
     def wants(self, step: int) -> bool:
         return True
@@ -138,13 +139,14 @@ class _Recorder(keras.callbacks.Callback):
         self._norms.append(math.sqrt(float(np.sum(np.square(norms)))))
 
     def on_train_begin(self, logs: Any = None) -> None:
-        model: Any = self.model
-        self._observer = TrainingObserver.of(model)
-        self._observer.attach(self, self)
+        observer = TrainingObserver.of(self.model)
+        self._training = observer.attach(self, *calling_list(sys._getframe(1)))
+
+    def begin_epoch(self, epoch: int) -> None:
+        self._norms = []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._norms = []
-        self._observer.begin_epoch(epoch, (self.params or {}).get("steps"))
+        self._training.begin_epoch(epoch, (self.params or {}).get("steps"))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = logs or {}
@@ -157,10 +159,11 @@ class _Recorder(keras.callbacks.Callback):
         for curve, value in found.items():
             value = math.nan if value is None else float(value)
             self.curves.setdefault(curve, []).append(value)
+        self._training.end_epoch()
         self._on_epoch()
 
     def on_train_end(self, logs: Any = None) -> None:
-        self._observer.detach(self)
+        self._training.observer.detach(self._training, self)
 
 
 def _accuracy_in(logs: dict[str, Any], asked: str | None) -> str | None:

@@ -1,6 +1,5 @@
 """What happens inside a model while it runs or trains."""
 
-from ._observe import Subscriber as Subscriber
 from ._observe import TrainingObserver as TrainingObserver
 from ._recipe import Measured as Measured
 from ._recipe import Place as Place
@@ -16,3 +15,6 @@ from ._reductions import histogram as histogram
 from ._reductions import mean_size_per_unit as mean_size_per_unit
 from ._reductions import statistics as statistics
 from ._reductions import total as total
+from ._training import Subscriber as Subscriber
+from ._training import Training as Training
+from ._training import calling_list as calling_list

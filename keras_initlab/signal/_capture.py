@@ -144,9 +144,9 @@ class Capture:
                 if id(variable) in self._before  # else the step itself built the model
             ]
             known = [variable for variable, _, _ in pairs]
-            starts = [ops.cast(start, "float32") for _, start, _ in pairs]
+            starts = [_widened(start) for _, start, _ in pairs]
             moves = [
-                ops.subtract(ops.cast(after, "float32"), start)
+                ops.subtract(_widened(after), start)
                 for (_, _, after), start in zip(pairs, starts, strict=True)
             ]
             if pairs:
@@ -253,6 +253,13 @@ class Capture:
         clipped = inner._clip_gradients(unscaled)
         variables = [variable for variable, _ in pairs]
         return self._keep(self.clipped, list(zip(variables, clipped, strict=True)), 1.0)
+
+
+def _widened(weight: Any) -> Any:
+    """A weight in float32, unless it has more digits, or complex numbers."""
+    dtype = keras.backend.standardize_dtype(weight.dtype)
+    is_narrow = keras.backend.is_float_dtype(dtype) and dtype != "float64"
+    return ops.cast(weight, "float32") if is_narrow else weight
 
 
 def _joint(parts: list[Any]) -> Any:

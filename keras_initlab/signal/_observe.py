@@ -14,8 +14,8 @@ What depends on the backend is in one adapter module a backend:
 - `making(model, arguments)` is a context in which the model makes its observing train
   function, which is about to be called with these arguments;
 - `take(result, step)` splits what the train function returned from what was measured;
-- `data_source(arguments, caller)` returns what `fit` draws its batches from, or None
-  if the frame that calls the train function belongs to something else;
+- `data_source(arguments, caller)` returns what `fit`, the frame that calls the train
+  function, draws an epoch's batches from;
 - `is_end_of_data(error)` tells an epoch's ordinary end from a failure;
 - `keep_state(model, arguments, result)` saves what a failure would lose: the state
   that a step was given, or, where `result` is not None, the one that it returned.
@@ -25,16 +25,18 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 
 from .._errors import message
 from ._recipe import Measured, Recipe
-from ._record import replaced
+from ._replacing import all_replaced, held, replaced
+from ._training import Subscriber, Training, callbacks_of, is_fit, running_here
 
 _ADAPTERS = {
     "jax": "_observe_jax",
@@ -43,26 +45,12 @@ _ADAPTERS = {
 }
 
 
-class Subscriber(Protocol):
-    """What takes part in an observation: the callbacks."""
-
-    recipe: Recipe
-
-    def wants(self, step: int) -> bool:
-        """Whether to observe this step; the first of every epoch always is."""
-        ...
-
-    def receive(self, step: int, epoch: int, measured: Measured) -> None:
-        """Takes what an observed step measured."""
-        ...
-
-
 class TrainingObserver:
-    """Observes one model for all subscribers of a fit.
+    """Observes one model in all its trainings.
 
-    `TrainingObserver.of(model)` returns the one that all callbacks of a fit share. It
+    `TrainingObserver.of(model)` returns the one that all callbacks of a model share. It
     lives as long as one of them holds it, and keeps the observing train function for
-    the next fit.
+    the next training.
     """
 
     @classmethod
@@ -76,140 +64,185 @@ class TrainingObserver:
     def __init__(self, model: keras.Model):
         self._adapter = _adapter()
         self._model = weakref.ref(model)
-        self._subscribers: list[Subscriber] = []
-        self._fit: Any = None  # the callback list of the fit that is observed
-        self._history: Any = None  # and its History, which another fit replaces
-        self._plain: Any = None
+        self._trainings: tuple[Training, ...] = ()
+        self._plain: Any = None  # the model's own train function, None if not made yet
         self._observed: _Observed | None = None
-        self._source: Any = None  # what this epoch's batches come from
-        self._epoch: int | None = None
-        self._epoch_ends: int | None = None  # the step at which it does, if known
-        self._steps = self._epoch_start = 0
+        self._steps = 0  # of the last training
+        self._lock = threading.RLock()
 
-    @property
-    def steps_in_epoch(self) -> int:
-        """How many train steps the epoch has had so far, observed or not."""
-        return self._steps - self._epoch_start
-
-    def attach(self, subscriber: Subscriber, fit: Any) -> None:
-        """Adds a subscriber; to be called when a fit begins.
+    def attach(self, subscriber: Subscriber, callbacks: Any, is_fit: bool) -> Training:
+        """Adds a subscriber; to be called when a training begins.
 
         Args:
             subscriber: who wants to observe.
-            fit: an object that tells this fit from others: its callback list.
+            callbacks: the list of callbacks that begins it, None for none.
+            is_fit: whether Keras's `fit` has called that list.
         """
-        model: Any = self._model()
-        self._adapter.check(model)
-        self._source = self._epoch = None
-        if self._fit is not fit or self._history is not model.history:
-            self.stop()  # a fit that failed may have left its subscribers
-            self._fit, self._history = fit, model.history
-            self._plain = model.train_function
-            model.train_function = self._dispatch
-        if all(known is not subscriber for known in self._subscribers):
-            self._subscribers = [*self._subscribers, subscriber]
+        self._adapter.check(self._model())
+        with self._lock:
+            self._stop_failed(callbacks)
+            known = (one for one in self._trainings if one.is_of(callbacks))
+            training = next((one for one in known if one.is_here), None)
+            if training is not None and training.has_begun:  # and come to no end
+                self.stop(training)
+                training = None
+            if training is None:
+                training = Training(self, callbacks, is_fit, self._steps)
+            if all(one is not subscriber for one in training.subscribers):
+                training.subscribers = (*training.subscribers, subscriber)
+            self.resume(training)
+        return training
 
-    def begin_epoch(self, epoch: int, steps: int | None) -> None:
-        """Notes that an epoch begins; every subscriber of the fit says so.
+    def resume(self, training: Training) -> None:
+        """Observes a training, also one that something else has interrupted."""
+        model: Any = self._model()
+        with self._lock:
+            if all(one is not training for one in self._trainings):
+                self._trainings = (*self._trainings, training)
+            if model.train_function != self._dispatch:  # or the model was compiled
+                self._plain = model.train_function
+                model.train_function = self._dispatch
+
+    def detach(self, training: Training, subscriber: Subscriber) -> None:
+        """Takes a subscriber out; the last one ends the observation."""
+        rest = tuple(one for one in training.subscribers if one is not subscriber)
+        training.subscribers = rest
+        if not rest:
+            self.stop(training)
+
+    def stop(self, training: Training) -> None:
+        """Ends an observation; the last one restores the model's train function."""
+        model: Any = self._model()
+        with self._lock:
+            rest = tuple(one for one in self._trainings if one is not training)
+            self._trainings = rest
+            if rest or model is None:
+                return
+            if model.train_function == self._dispatch:
+                model.train_function = self._plain
+            self._plain = None
+
+    def _stop_failed(self, callbacks: Any) -> None:
+        """Ends what is not under way in this thread, as a `fit` that failed.
+
+        A loop goes on to be observed when it next announces an epoch or a step.
 
         Args:
-            epoch: its number.
-            steps: how many train steps it has, if known.
+            callbacks: the list of a training that is under way, too.
         """
-        if epoch == self._epoch:
-            return
-        if self._epoch is None and epoch == 0:
-            self._steps = 0
-        elif self._epoch is None and self._steps == 0:
-            self._steps = epoch * (
-                steps or 0
-            )  # `initial_epoch`, seen for the first time
-        self._epoch, self._epoch_start = epoch, self._steps
-        self._epoch_ends = self._steps + steps if steps else None
-        self._source = None
-
-    def detach(self, subscriber: Subscriber) -> None:
-        """Takes a subscriber out; the last one restores the model's own function."""
-        self._subscribers = [s for s in self._subscribers if s is not subscriber]
-        if not self._subscribers:
-            self.stop()
-
-    def stop(self) -> None:
-        """Takes all subscribers out and restores the model's own train function."""
-        model: Any = self._model()
-        if model is not None and model.train_function == self._dispatch:
-            model.train_function = self._plain
-        self._subscribers = []
-        self._fit = self._history = self._plain = self._source = self._epoch = None
+        running = [callbacks, *running_here()]
+        for one in self._trainings:
+            is_running = any(map(one.is_of, running))
+            if not one.thread.is_alive() or (one.is_here and not is_running):
+                self.stop(one)
 
     def _dispatch(self, *arguments: Any) -> Any:
         """Stands in for the model's train function."""
         model: Any = self._model()
-        plain = self._plain
-        if self._history is not model.history:  # another fit, without callbacks of ours
-            self.stop()
+        plain = self._own_function(model)
+        training = self._training_of(arguments, sys._getframe(1))
+        if training is None or not training.takes():
             return plain(*arguments)
-        source = self._adapter.data_source(arguments, sys._getframe(1))
-        is_first = self._source is None
-        if source is None or not (is_first or source is self._source):
-            return plain(*arguments)  # `train_on_batch` from within a callback
-        self._source = source
-        end = self._steps + model.steps_per_execution
-        if self._epoch_ends is not None:  # the last execution may have fewer steps
-            end = max(self._steps + 1, min(end, self._epoch_ends))
-        group = range(self._steps, end)
-        observers = [
-            subscriber
-            for subscriber in self._subscribers
-            if is_first or any(subscriber.wants(step) for step in group)
-        ]
+        count = model.steps_per_execution if training.is_fit else 1
+        group, observers = training.observers(count)
         try:
             if not observers:
                 result, measured = plain(*arguments), None
             else:
-                result, measured = self._observe(model, arguments)
+                result, measured = self._observe(model, plain, training, arguments)
         except BaseException as error:
             if not self._adapter.is_end_of_data(error):
-                self.stop()
+                self.stop(training)
                 if observers:
-                    self._adapter.keep_state(model, arguments, None)
+                    self._keep_state(training, arguments, None)
             raise
-        self._steps = group.stop
-        if measured is not None and self._epoch is not None:
+        training.advance(group)
+        self._steps = training.steps
+        if measured is not None and training.epoch is not None:
             try:
                 for subscriber in observers:
-                    subscriber.receive(group[-1], self._epoch, measured)
+                    subscriber.receive(group[-1], training.epoch, measured)
             except BaseException:  # in the user's log
-                self._adapter.keep_state(model, arguments, result)
+                self._keep_state(training, arguments, result)
                 raise
         return result
 
-    def _observe(self, model: Any, arguments: Sequence[Any]) -> tuple[Any, Measured]:
-        observed = self._compiled(model, arguments)
+    def _training_of(self, arguments: Sequence[Any], caller: Any) -> Training | None:
+        """The training that a call of the train function belongs to, if any."""
+        if not is_fit(caller):  # `train_on_batch`, in a loop or in a callback
+            here = [one for one in self._trainings if one.is_here]
+            return here[-1] if here and not here[-1].is_fit else None
+        fits = [one for one in self._trainings if one.is_fit]
+        source = self._adapter.data_source(arguments, caller)
+        for one in fits:
+            if one.source is source:
+                return one
+        callbacks = callbacks_of(caller)
+        for one in fits:
+            if one.source is None and one.is_of(callbacks):
+                one.source = source
+                return one
+        with self._lock:  # a `fit` without callbacks of ours
+            self._stop_failed(callbacks)
+        return None
+
+    def _own_function(self, model: Any) -> Any:
+        """The model's own train function, made here if it was never called."""
+        with self._lock:
+            if self._plain is None:
+                self._plain = self._made(model)
+            return self._plain
+
+    def _made(self, model: Any) -> Any:
+        """A train function of the model as it is."""
+        former = model.train_function
+        try:
+            model.make_train_function(force=True)
+            return model.train_function
+        finally:
+            model.train_function = former
+
+    def _keep_state(self, training: Training, arguments: Any, result: Any) -> None:
+        model: Any = self._model()
+        self._adapter.keep_state(model, arguments, result)
+        if not training.is_fit:  # which would sync it, as nobody else does
+            getattr(model, "jax_state_sync", lambda: None)()
+
+    def _observe(
+        self, model: Any, plain: Any, training: Training, arguments: Sequence[Any]
+    ) -> tuple[Any, Measured]:
+        observed = self._compiled(model, plain, training, arguments)
         # PyTorch looks the train step up at every call, the others when they compile.
-        with replaced(model, "train_step", observed.train_step):
+        step = (model, "train_step", observed.train_step)
+        with all_replaced([step], only_here=True):
             result = observed.train_function(*arguments)
         return self._adapter.take(result, observed.train_step)
 
-    def _compiled(self, model: Any, arguments: Sequence[Any]) -> _Observed:
+    def _compiled(
+        self, model: Any, plain: Any, training: Training, arguments: Sequence[Any]
+    ) -> _Observed:
         """The observing train function, compiled anew only if something changed."""
-        if self._observed is not None and self._observed.is_of is self._subscribers:
-            return self._observed
-        recipe = Recipe()
-        for subscriber in self._subscribers:
-            recipe = recipe.joined(subscriber.recipe)
-        basis = (self._plain, recipe)
-        if self._observed is None or self._observed.basis != basis:
-            step = self._adapter.observing_step(model, model.train_step, recipe)
-            try:
+        with self._lock:
+            observed, subscribers = self._observed, training.subscribers
+            if (
+                observed
+                and observed.is_of is subscribers
+                and observed.basis[0] is plain
+            ):
+                return observed
+            recipe = Recipe()
+            for subscriber in subscribers:
+                recipe = recipe.joined(subscriber.recipe)
+            basis = (plain, recipe)
+            if observed is None or observed.basis != basis:
+                step = held(model, "train_step")
+                step = self._adapter.observing_step(model, step, recipe)
                 making = self._adapter.making(model, arguments)
                 with replaced(model, "train_step", step), making:
-                    model.make_train_function(force=True)
-                self._observed = _Observed(model.train_function, step, basis)
-            finally:
-                model.train_function = self._dispatch
-        self._observed.is_of = self._subscribers
-        return self._observed
+                    observed = _Observed(self._made(model), step, basis)
+                self._observed = observed
+            observed.is_of = subscribers
+            return observed
 
 
 @dataclass
@@ -219,7 +252,11 @@ class _Observed:
     train_function: Any
     train_step: Any
     basis: tuple[Any, ...]
-    is_of: list[Subscriber] | None = None
+    is_of: tuple[Subscriber, ...] = ()
+
+    def is_for(self, subscribers: tuple[Subscriber, ...], plain: Any) -> bool:
+        """Whether it was looked up last for just these subscribers and this model."""
+        return self.is_of is subscribers and self.basis[0] is plain
 
 
 _observers: weakref.WeakValueDictionary[int, TrainingObserver] = (

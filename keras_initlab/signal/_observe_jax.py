@@ -74,8 +74,8 @@ def take(result: Any, step: Any) -> tuple[Any, Measured]:
 
 
 def data_source(arguments: Sequence[Any], caller: Any) -> Any:
-    """Returns the iterator that `fit` draws from, None for other callers."""
-    return arguments[1] if caller.f_code.co_name == "fit" else None
+    """Returns the iterator that `fit` draws an epoch's batches from."""
+    return arguments[1]
 
 
 def is_end_of_data(error: BaseException) -> bool:
@@ -185,7 +185,8 @@ class _Capture(Capture):
 
 @jax.jit  # else an eager step would compile the branches anew
 def _norms(tensors: list[Any]) -> Any:
-    dense = [one.astype("float32") for one in tensors]
+    sizes = [jnp.abs(one) if jnp.iscomplexobj(one) else one for one in tensors]
+    dense = [one.astype("float32") for one in sizes]
     norms = jnp.sqrt(jnp.stack([jnp.sum(jnp.square(one)) for one in dense]))
     # Nor do the squares under- or overflow.
     is_safe = jnp.all((norms > 1e-12) & (norms < 1e18))

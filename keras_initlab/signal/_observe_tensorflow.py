@@ -63,9 +63,8 @@ def take(result: Any, step: Any) -> tuple[Any, Measured]:
 
 
 def data_source(arguments: Sequence[Any], caller: Any) -> Any:
-    """Returns the iterator that `fit` draws from, None for other callers."""
-    kinds = (tf.data.Iterator, tf.distribute.DistributedIterator)
-    return arguments[0] if isinstance(arguments[0], kinds) else None
+    """Returns the iterator that `fit` draws an epoch's batches from."""
+    return arguments[0]
 
 
 def is_end_of_data(error: BaseException) -> bool:
@@ -118,13 +117,19 @@ class _Capture(Capture):
             ]
 
     def norms_of(self, tensors: list[Any]) -> Any:
-        dense = [tf.cast(tf.convert_to_tensor(one), tf.float32) for one in tensors]
+        dense = [tf.cast(_real(one), tf.float32) for one in tensors]
         norms = tf.sqrt(2 * tf.stack([tf.nn.l2_loss(one) for one in dense]))
         # Nor do the squares under- or overflow.
         is_safe = tf.reduce_all((norms > 1e-12) & (norms < 1e18))
         return tf.cond(
             is_safe, lambda: norms, lambda: tf.stack([_scaled(one) for one in dense])
         )
+
+
+def _real(tensor: Any) -> Any:
+    """A dense tensor of real numbers with the same norm."""
+    dense = tf.convert_to_tensor(tensor)
+    return tf.abs(dense) if dense.dtype.is_complex else dense
 
 
 def _scaled(dense: Any) -> Any:

@@ -18,6 +18,7 @@ from torch._C._functorch import (  # pyright: ignore[reportMissingImports]
 from ._capture import KEY, Capture
 from ._recipe import Measured, Recipe, Reduction, Traced
 from ._replacing import replaced
+from ._training import callbacks_of
 
 
 def observing_step(
@@ -58,10 +59,8 @@ def take(result: Any, step: Any) -> tuple[Any, Measured]:
 
 
 def data_source(arguments: Sequence[Any], caller: Any) -> Any:
-    """Returns what `fit` draws its batches from, None for other callers."""
-    if caller.f_code.co_name != "fit":
-        return None
-    return caller.f_locals.get("epoch_iterator", "fit")
+    """Returns what `fit` draws an epoch's batches from."""
+    return callbacks_of(caller)  # there is no iterator to go by
 
 
 def is_end_of_data(error: BaseException) -> bool:
@@ -80,12 +79,16 @@ class _Capture(Capture):
 
     @torch.no_grad()
     def norms_of(self, tensors: list[Any]) -> Any:
+        tensors = [_real(tensor) for tensor in tensors]
         if any(tensor.device.type != "cpu" for tensor in tensors):
             return torch.stack([_norm(tensor) for tensor in tensors])
         # A CPU is several times faster in float32, and asking it for values is free.
+        # PyTorch does not narrow float64 while it sums.
+        is_wide = any(tensor.dtype == torch.float64 for tensor in tensors)
         parts = [_by_rows(tensor) for tensor in tensors]
         foreach: Any = vars(torch)["_foreach_norm"]  # no public name
-        norms = torch.stack(foreach(parts, 2, torch.float32))
+        dtype = torch.float64 if is_wide else torch.float32
+        norms = torch.stack(foreach(parts, 2, dtype)).to(torch.float32)
         is_safe = (norms > 1e-12) & (norms < 1e18)  # squares may under- or overflow
         for i in torch.nonzero(~is_safe).flatten().tolist():
             norms[i] = _norm(tensors[i])
@@ -110,12 +113,20 @@ def _copy(tensor: Any) -> np.ndarray:
     return np.array(tensor.detach().cpu())  # a view would keep the tensor alive
 
 
+def _real(tensor: Any) -> Any:
+    """A dense tensor of real numbers with the same norm."""
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
 def _by_rows(tensor: Any) -> Any:
     """The norm of each row of a large tensor, else the tensor itself."""
     if tensor.dim() < 2 or tensor.numel() < 2**18:
         return tensor
     # One float32 sum over millions of squares would lose digits.
-    return torch.linalg.vector_norm(tensor, dim=-1, dtype=torch.float32)
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    return torch.linalg.vector_norm(tensor, dim=-1, dtype=dtype)
 
 
 def _norm(tensor: Any) -> Any:
