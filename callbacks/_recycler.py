@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_initlab._errors import check_count, check_non_negative, message
 from keras_initlab._seeds import derive, fresh
+from keras_initlab._transaction import uninterrupted
 from keras_initlab.inspection import operation_paths
 from keras_initlab.signal import Measured, Recipe
 
@@ -222,6 +223,18 @@ class DormantUnitRecycler(ObservingCallback):
             return
         (step, epoch, scores), self._waiting = self._waiting, None
         dormant = {path: np.flatnonzero(s <= self.tau) for path, s in scores.items()}
+        # The history tells of just what was written, also after Ctrl-C.
+        uninterrupted(lambda _: self._renew(step, epoch, dormant, scores))
+        counts = {path: len(units) for path, units in dormant.items()}
+        self.log(_columns_of(counts, sum(counts.values())), step)
+
+    def _renew(
+        self,
+        step: int,
+        epoch: int,
+        dormant: dict[str, np.ndarray],
+        scores: dict[str, np.ndarray],
+    ) -> None:
         chosen = [(self._watched[path], u) for path, u in dormant.items() if len(u)]
         if chosen:
             # On JAX the model's variables are empty during an epoch.
@@ -233,8 +246,6 @@ class DormantUnitRecycler(ObservingCallback):
         for path, units in dormant.items():
             self._recycled.setdefault(path, []).append(units)
             self._scores.setdefault(path, []).append(scores[path])
-        counts = {path: len(units) for path, units in dormant.items()}
-        self.log(_columns_of(counts, sum(counts.values())), step)
 
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
         """Returns how many units were recycled in the epoch."""

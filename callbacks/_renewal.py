@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_initlab._arrays import to_numpy
+from keras_initlab._arrays import kept, to_numpy
 from keras_initlab._drawing import draw, draw_bias
 from keras_initlab._errors import message
 from keras_initlab._fans import own_kernels, variable_of
 from keras_initlab._seeds import derive
-from keras_initlab._writing import Values, built_for, write
+from keras_initlab._transaction import Change, assign_all
+from keras_initlab._writing import Values, built_for
 
 from ._recyclable import Recyclable
 
@@ -40,12 +41,16 @@ def renew(
             changes.put(reader.variable, 0.0, reader.mask(units, one.units))
     for one, units in chosen:
         _renew_layer(changes, one, units, seed)
-    applied = write(model, changes.values(), seed)
-    try:  # some slots start as copies of the weights, which must be there by now
-        write(model, _fresh_slots(model, changes), seed)
-    except BaseException:
-        applied.undo()
-        raise
+    assign_all(_values(model, changes))
+
+
+def _values(model: Any, changes: _Changes) -> Iterator[Change]:
+    """What `assign_all` writes: the weights, and then the optimizer's slots."""
+    for variable, value in changes.values():
+        yield variable, kept(variable), value
+    # Some slots start as copies of the weights, which must be there by now.
+    for slot, value in _fresh_slots(model, changes):
+        yield slot, kept(slot), value
 
 
 def check_optimizer(model: Any) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from ._arrays import as_numpy, kept, to_numpy
 from ._errors import StructureChangedError, message
 from ._paths import variable_paths
+from ._transaction import assign_all
 
 Values = Sequence[tuple[Any, np.ndarray]]
 
@@ -57,14 +58,14 @@ class Applied:
     def undo(self) -> None:
         """Brings back the exact former values, also after training in between.
 
-        After a dry run there is nothing to bring back, and nothing happens.
+        After a dry run there is nothing to bring back, and nothing happens. If it is
+        interrupted, all values are as before the call, and it can be called again.
 
         Raises:
             StructureChangedError: if the model's variables are no longer the same.
         """
         check_structure(self._model(), self._structure)
-        for variable, value in self._former:
-            variable.assign(value)
+        assign_all((one, kept(one), value) for one, value in self._former)
 
     def __repr__(self) -> str:
         if self.is_dry_run:
@@ -79,12 +80,8 @@ class Applied:
 def write(model: keras.Model, fresh: Values, seed: int) -> Applied:
     """Writes all values; if one cannot be written, none stays."""
     applied = Applied(model, fresh, seed)
-    try:
-        for variable, value in fresh:
-            variable.assign(value)
-    except BaseException:
-        applied.undo()
-        raise
+    pairs = zip(applied._former, fresh, strict=True)
+    assign_all((one, former, value) for (one, former), (_, value) in pairs)
     return applied
 
 

@@ -18,6 +18,7 @@ FLOORS = {
     "_seeds": 1,
     "_choosing": 1,
     "_files": 1,
+    "_transaction": 1,
     "_pandas": 1,
     "_fans": 2,
     "_activations": 2,
