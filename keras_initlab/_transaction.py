@@ -1,10 +1,11 @@
-"""Writing variables, all of them or none, whatever is raised meanwhile."""
+"""Doing as a whole what must not stop half-way, whatever is raised meanwhile."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -67,6 +68,22 @@ def uninterrupted(action: Callable[[Callable[[], None]], _Result]) -> _Result:
     finally:
         _restore(handlers, note)
         tell()
+
+
+def within(
+    contexts: Iterable[AbstractContextManager[Any]], action: Callable[[], _Result]
+) -> _Result:
+    """Runs a function within contexts that are left whatever signals come meanwhile."""
+    stack = contextlib.ExitStack()
+    try:  # twice, for a signal that comes before signals wait
+        try:
+            for context in contexts:
+                stack.enter_context(context)
+            return action()
+        finally:
+            uninterrupted(lambda _: stack.close())
+    finally:
+        uninterrupted(lambda _: stack.close())
 
 
 def _handle(handlers: dict[Any, Any], note: Callable[..., None]) -> None:

@@ -88,7 +88,7 @@ def _as_array(leaf: Any, name: str) -> Any:
     if ops.is_tensor(leaf):
         return leaf
     values = np.asarray(leaf)
-    if values.dtype.kind in "OSU":
+    if values.dtype.kind in "OSUMmc" or values.dtype.names:
         text = message(f"`{name}` must hold numbers.", f"an array of {values.dtype}")
         raise TypeError(text)
     return values

@@ -14,13 +14,15 @@ from keras import ops
 from .._arrays import to_numpy
 from .._errors import message
 from .._fans import Kernel, variable_of
-from .._rewinding import rewinding
+from .._random import rewinding
 from ._bias import Bias, bias_of
 from ._channels import channels_of
 from ._folding import Folding
 from ._listener import Listener
 from ._report import CalibratedKernel
 from ._scaling import OutOfSightError, Scaling, Wanted, centered, scaling
+
+_LARGE = 100.0  # weights times less stay within every dtype
 
 
 class Pass(Listener):
@@ -187,17 +189,20 @@ class Pass(Listener):
         found = scaling(product, bias.values if counts else None, channels, wanted)
         if found.factors is not None:
             factors = channels.on_kernel(found.factors, kernel.shape)
-            self._multiply(kernel.variable, factors)
+            self._multiply(kernel, kernel.variable, factors)
             if wanted.scales_bias and bias.variable is not None:
-                self._multiply(bias.variable, found.factors)
+                self._multiply(kernel, bias.variable, found.factors)
         self._close(id(kernel.variable), found)
         return found
 
-    def _multiply(self, variable: Any, factors: np.ndarray) -> None:
+    def _multiply(self, kernel: Kernel, variable: Any, factors: np.ndarray) -> None:
         wide = "float64" if variable.dtype == "float64" else "float32"
         value = _as_type(self.value(variable), wide)
-        scaled = value * _multiplier(factors, wide)
-        self._set(variable, _as_type(scaled, variable.dtype))
+        scaled = _as_type(value * _multiplier(factors, wide), variable.dtype)
+        low, high = float(factors.min()), float(factors.max())
+        if not 1 / _LARGE < low <= high < _LARGE and _has_left(value, scaled):
+            raise ValueError(_out_of_range(kernel, variable, low, high))
+        self._set(variable, scaled)
 
     def _center(self, product: Any, bias: Bias) -> Any:
         means = centered(product, bias.values)
@@ -233,6 +238,25 @@ def _multiplier(factors: np.ndarray, dtype: str) -> Any:
     """Factors as the quickest that multiplies a tensor of this dtype."""
     return (
         factors.item() if factors.size == 1 else ops.convert_to_tensor(factors, dtype)
+    )
+
+
+def _has_left(value: Any, scaled: Any) -> bool:
+    """Whether multiplied values have left the range of their dtype, at either end."""
+    before, after = (
+        float(to_numpy(ops.max(ops.abs(_as_type(one, "float32")))))
+        for one in (value, scaled)
+    )
+    return not np.isfinite(after) or (before > 0 and after == 0)
+
+
+def _out_of_range(kernel: Kernel, variable: Any, low: float, high: float) -> str:
+    factors = f"{high:.1g}" if low == high else f"{low:.1g} to {high:.1g}"
+    return message(
+        f"Layer {kernel.layer.path!r} ({type(kernel.layer).__name__}, kernel "
+        f"{kernel.shape}): calibrated weights must fit {variable.dtype}.",
+        f"inputs for which they are multiplied by {factors}",
+        "Scale the data.",
     )
 
 

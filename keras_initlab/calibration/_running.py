@@ -9,6 +9,8 @@ import keras
 
 from .._arrays import as_tensor
 from .._fans import Kernel
+from .._random import same_random_state
+from .._transaction import within
 from ..signal._replacing import all_replaced
 from ._folding import Folding
 from ._hooks import hooks, is_known, normalizing_by_batch
@@ -50,8 +52,8 @@ def one_pass(
     if normalizes_by_batch:
         set_hooks += normalizing_by_batch(model)
     try:
-        with scope, all_replaced(set_hooks):
-            model(batch, **mode)
+        contexts = (same_random_state(), scope, all_replaced(set_hooks))
+        within(contexts, lambda: model(batch, **mode))
     except Exception as error:
         shapes = keras.tree.map_structure(lambda leaf: str(tuple(leaf.shape)), batch)
         error.add_note(

@@ -115,8 +115,10 @@ def _by_channel(
         return Scaling(before, before, note="constant in every channel")
     factors = np.where(constant, 1.0, w.std / np.where(constant, 1.0, stds))
     after = float(np.sqrt(np.mean((factors * stds) ** 2)))
-    note = f"{count} of {stds.size} channels are constant" if count else ""
-    return Scaling(before, after, factors, note)
+    notes = [f"{count} of {stds.size} channels are constant"] if count else []
+    if factors.max() > _UNUSUAL:
+        notes.append(f"multiplied by up to {factors.max():.1g}")
+    return Scaling(before, after, factors, "; ".join(notes))
 
 
 def _beside_bias(
@@ -161,7 +163,11 @@ def _moments(product: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
     largest = float(peak) or 1.0
     if not math.isfinite(largest):
         raise FloatingPointError
-    mean, variance = _numbers(*ops.moments(product / largest, axes, keepdims=True))
+    scaled = product / largest
+    mean = ops.mean(scaled, axes, keepdims=True)
+    # Without the mean, what is constant but for rounding has no variance.
+    variance = ops.mean(ops.square(scaled - mean), axes, keepdims=True)
+    mean, variance = _numbers(mean, variance)
     return mean * largest, variance * largest**2
 
 

@@ -11,6 +11,8 @@ from keras import ops
 from .._activations import name_of
 from .._arrays import to_numpy
 from .._fans import kernels
+from .._random import same_random_state
+from .._transaction import within
 from ..inspection import variable_paths
 from ..signal import recording
 from ._backend import adapter
@@ -53,9 +55,8 @@ def run(model: Any, batch: Batch, objective: Objective, training: bool) -> Passe
     def forward(values: list[Any]) -> Any:
         mapping = [*zip(variables, values, strict=True), *fixed]
         mode = {"training": training} if model._call_has_training_arg else {}
-        with keras.StatelessScope(state_mapping=mapping, collect_losses=True):
-            outputs = model(batch.x, **mode)
-            loss = objective.compute(batch, outputs)
+        scope = keras.StatelessScope(state_mapping=mapping, collect_losses=True)
+        loss = within([scope], lambda: objective.compute(batch, model(batch.x, **mode)))
         observer.is_forward = False
         return ops.multiply(ops.cast(loss, "float32"), objective.scale)
 
@@ -65,12 +66,11 @@ def run(model: Any, batch: Batch, objective: Objective, training: bool) -> Passe
         for one in observer.watched.values()
         if one.is_row and one.activation is not None
     ]
-    with (
-        own_loss(model),
-        recording(operations, observer.on_return, activated),
-    ):
-        values = [variable.value for variable in variables]
-        loss, gradients = backward.run(forward, values)
+    recorded = recording(operations, observer.on_return, activated)
+    loss, gradients = within(
+        (same_random_state(), own_loss(model), recorded),
+        lambda: backward.run(forward, [variable.value for variable in variables]),
+    )
     slopes = _slopes(variables, gradients)
     found = _weights(model, observer, slopes, objective.scale)
     given = [one for one in keras.tree.flatten(batch.x) if is_signal(one)]

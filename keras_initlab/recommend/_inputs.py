@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -152,7 +153,10 @@ def _as_numpy(given: Any) -> np.ndarray:
     if keras.ops.is_tensor(given):
         given = keras.ops.convert_to_numpy(given)
     try:
-        return np.asarray(given, dtype="float64")
+        array = np.asarray(given)
+        if array.dtype.kind in "OSUMmc":  # some of which NumPy would make numbers of
+            raise TypeError(f"{reprlib.repr(given)} is an array of {array.dtype}")
+        return array.astype("float64")
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             message(

@@ -32,13 +32,20 @@ def all_replaced(
     """
     thread = threading.get_ident() if only_here else None
     stand_ins = [_StandIn(*value, thread) for value in values]
-    try:
-        for one in stand_ins:
-            one.enter()
-        yield
+    try:  # twice, for what may be raised while attributes are set back
+        try:
+            for one in stand_ins:
+                one.enter()
+            yield
+        finally:
+            _leave(stand_ins)
     finally:
-        for one in reversed(stand_ins):
-            one.leave()
+        _leave(stand_ins)
+
+
+def _leave(stand_ins: list[_StandIn]) -> None:
+    for one in reversed(stand_ins):
+        one.leave()
 
 
 def held(owner: Any, name: str) -> Any:

@@ -1,12 +1,26 @@
-"""Going back to an earlier state of the random generators that are no variables."""
+"""Random generators that are no variables of a model."""
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
+
+
+@contextlib.contextmanager
+def same_random_state() -> Iterator[None]:
+    """Gives the generators their states back on leaving.
+
+    On PyTorch, Keras's dropout draws from its own ones, and not from its seed's state.
+    """
+    rewind = rewinding()
+    try:
+        yield
+    finally:
+        rewind()
 
 
 def rewinding() -> Callable[[], None]:
