@@ -66,10 +66,7 @@ WAYS = {
     "serialize": lambda self: keras.activations.serialize(self.activation) == "relu",
     "get_config": lambda self: self.get_config()["activation"] == "relu",
     "dict": lambda self: TABLE.get(self.activation, 1.0) == 2.0,
-    "signature": lambda self: (
-        list(inspect.signature(self.call).parameters) == ["x"]
-        and inspect.ismethod(self.call)
-    ),
+    "signature": lambda self: list(inspect.signature(self.call).parameters) == ["x"],
     "method": lambda self: (
         self.call.__func__ is type(self).call
         and self.call.__self__ is self

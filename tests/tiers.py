@@ -50,6 +50,7 @@ EVERYDAY = {
     "test_observe.py::test_after_a_failure_nothing_is_left": 2,
     "test_observe.py::test_errors_in_the_users_functions_come_through": 1,
     "test_observe.py::test_weights_are_bit_identical": 2,
+    "test_own_calls.py::test_training_is_bit_identical": 1,
     "test_recommend.py::test_50_layers_are_exactly_linear": 2,
     "test_recommend.py::test_every_layer_passes_on_what_its_row_promises": 12,
     "test_recycler.py::test_nothing_reads_a_new_unit": 6,

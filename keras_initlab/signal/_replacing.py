@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -58,11 +59,10 @@ def held(owner: Any, name: str) -> Any:
 class InPlace:
     """Stands in an instance's `__dict__` for one of its methods.
 
-    To whoever looks at it, it is that method: equal to it, of its type, with its
-    signature, `__self__` and `__func__`. It only runs something else.
+    To whoever looks at it, it is that method: equal to it, with its signature,
+    `__self__` and `__func__`. It only runs something else. Its type is its own: Dynamo
+    would take an object that says it is a method for one, and fail.
     """
-
-    __slots__ = ("_former", "_run")
 
     def __init__(self, former: Callable[..., Any], run: Callable[..., Any]):
         self._former = former
@@ -76,8 +76,8 @@ class InPlace:
         return getattr(self._former, name)
 
     @property
-    def __class__(self) -> Any:
-        return type(self._former)
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._former)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is InPlace:
