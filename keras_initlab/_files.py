@@ -124,8 +124,9 @@ def rewrite(path: Path, data: bytes) -> None:
     A file of the new content takes the place of the old one in one move, with its mode,
     owner and extended attributes. A file that none can take the place of is overwritten
     where it lies: one with several names (hard links), of an owner that cannot be
-    given, or in a folder that takes no file. Where the process is killed in the midst
-    of that, `<name>.<random>.tmp` beside the file holds all of the new content.
+    given, or in a folder that takes no new file. Where the process is killed in the
+    midst of that, `<name>.<random>.tmp` beside the file holds all of the new content,
+    if the folder took one.
 
     Raises:
         OSError: if the system does not take it all.
