@@ -92,7 +92,7 @@ class ObservingCallback(keras.callbacks.Callback):
             if not type(one).__module__.startswith("keras_initlab."):
                 memo[id(one)] = one
         found = memo[id(self)] = type(self).__new__(type(self))
-        vars(found).update(copy.deepcopy(self.__getstate__(), memo))
+        found.__dict__.update(copy.deepcopy(self.__getstate__(), memo))
         return found
 
     def __copy__(self) -> Any:

@@ -192,12 +192,22 @@ def calling_list(frame: Any) -> tuple[Any, bool]:
     """
     found = None
     for one in _stack(frame):
-        owner = one.f_locals.get("self")
+        owner = _self_of(one)
         if found is not None and owner is not found:
             return found, is_fit(one)
         if isinstance(owner, keras.callbacks.CallbackList):
             found = owner
     return found, False
+
+
+def _self_of(frame: Any) -> Any:
+    """The object whose method a frame runs, None for other functions.
+
+    A look at a frame's variables keeps them alive as long as it runs, up to Python
+    3.12, so it is spared others.
+    """
+    is_method = frame.f_code.co_varnames[:1] == ("self",)
+    return frame.f_locals.get("self") if is_method else None
 
 
 def _stack(frame: Any) -> Iterator[Any]:
