@@ -24,7 +24,6 @@ from ._errors import UnknownLayerWarning as UnknownLayerWarning
 from ._errors import UnsupportedModelError as UnsupportedModelError
 from ._fans import Fans as Fans
 from ._fans import KernelAxes as KernelAxes
-from ._fans import fans as fans
 from ._fans import register_fans as register_fans
 from ._reinitialize import reinitialize as reinitialize
 from ._writing import Applied as Applied
@@ -35,6 +34,7 @@ from .calibration import calibrate as calibrate
 from .compare import Comparison as Comparison
 from .compare import compare as compare
 from .initializers import initializer_for as initializer_for
+from .inspection import fans as fans
 from .probing import SignalReport as SignalReport
 from .probing import probe as probe
 from .recommend import Recommendation as Recommendation

@@ -21,7 +21,9 @@ from ._fans import (
     variable_of,
 )
 from ._paths import own_variables
+from ._unchanged import unchanged
 from ._writing import Applied, fresh_slots, write
+from .inspection import check_parts
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,17 @@ def reinitialize(
     if seed is not None:
         seed = check_count("seed", seed, usual=0, least=0)
     base = _seeds.fresh() if seed is None else seed
+    with unchanged(model):
+        check_parts(model)
+        fresh = _all_drawn(model, only, base)
+    if reset_optimizer:
+        fresh += fresh_slots(model)
+    return write(model, fresh, base)
+
+
+def _all_drawn(
+    model: keras.Model, only: Sequence[str] | Callable[[Any], bool] | None, base: int
+) -> list[tuple[Any, np.ndarray]]:
     fresh: list[tuple[Any, np.ndarray]] = []
     lost = []
     for place in _chosen(list(_places(model, ())), only):
@@ -90,9 +103,7 @@ def reinitialize(
             lost.append(f"{place.variable.path} ({type(place.layer).__name__})")
     if lost:
         raise ValueError(_no_initializer(lost))
-    if reset_optimizer:
-        fresh += fresh_slots(model)
-    return write(model, fresh, base)
+    return fresh
 
 
 def _places(

@@ -11,7 +11,6 @@ from ._axes import keras_fans as keras_fans
 from ._axes import read_axes as read_axes
 from ._kernels import Kernel as Kernel
 from ._kernels import check_built as check_built
-from ._kernels import fans as fans
 from ._kernels import kernels as kernels
 from ._kernels import register_fans as register_fans
 from ._layouts import own_kernels as own_kernels

@@ -1,15 +1,13 @@
-"""The true fans of every kernel of a layer or model."""
+"""The kernels of a layer or model, with their true fans."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
 
-from .._errors import UnbuiltModelError, UnknownLayerWarning, message
-from .._paths import variable_paths
+from .._errors import UnbuiltModelError, message
 from ._axes import Fans, KernelAxes
 from ._layouts import own_kernels, register, variable_of
 
@@ -67,46 +65,6 @@ def kernels(layer: keras.Layer) -> list[Kernel]:
         and id(variable) not in theirs
     ]
     return list({id(kernel.variable): kernel for kernel in found + within}.values())
-
-
-def fans(layer: keras.Layer) -> dict[str, Fans]:
-    """Returns the true fans of every kernel of a built layer.
-
-    fan_in is the number of products that one output unit sums, fan_out the number of
-    output units that one input unit reaches, so that a kernel drawn N(0, 1/fan_in)
-    keeps the variance of a signal with independent units. Holds away from the borders
-    of padded convolutions, and on average over positions for strides that do not
-    divide the window. A label that an `EinsumDense` sums in its input alone is not in
-    the kernel's shape and not counted.
-
-    Args:
-        layer: a built Keras layer or model.
-
-    Returns:
-        A dict `{variable path: Fans(fan_in, fan_out)}`; equal paths in nested models
-        are told apart by the models around them. A layer of a class that is
-        not known (a custom layer) gets Keras's rule for the shape of its kernel, with
-        an `UnknownLayerWarning`; `register_fans` makes it known.
-
-    Raises:
-        TypeError: if `layer` is no Keras layer.
-        UnbuiltModelError: if the layer has no weights yet.
-
-    Example:
-        >>> layer = keras.layers.DepthwiseConv2D(3, name="depthwise")
-        >>> layer.build((None, 8, 8, 64))
-        >>> fans(layer)
-        {'depthwise/kernel': Fans(fan_in=9, fan_out=9)}
-
-    References:
-        Glorot and Bengio 2010, "Understanding the difficulty of training deep
-        feedforward neural networks", equations 5 and 6, for the two fans.
-    """
-    check_built("layer", layer)
-    found = kernels(layer)
-    _warn_of_unknown(found)
-    paths = variable_paths(layer, [kernel.variable for kernel in found])
-    return {path: kernel.fans for path, kernel in zip(paths, found, strict=True)}
 
 
 def check_built(name: str, layer: Any) -> None:
@@ -204,21 +162,3 @@ def _shape(layer: Any, name: str, variable: Any) -> tuple[int, ...]:
     if name == "reverse_embeddings":
         return (layer.output_dim, shape[-1])
     return (*shape[:-1], getattr(layer, "_orig_output_dim", shape[-1]))
-
-
-def _warn_of_unknown(found: Iterable[Kernel]) -> None:
-    unknown = [
-        f"{kernel.variable.path!r} {kernel.shape} in a {type(kernel.layer).__name__}"
-        for kernel in found
-        if not kernel.is_known
-    ]
-    if unknown:
-        warnings.warn(
-            message(
-                "The fans of a custom layer are only Keras's rule for the shape.",
-                ", ".join(unknown),
-                "`keras_initlab.register_fans` makes the layer known.",
-            ),
-            UnknownLayerWarning,
-            stacklevel=3,
-        )

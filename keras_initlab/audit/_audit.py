@@ -15,7 +15,8 @@ from .._arrays import to_numpy
 from .._errors import NoKernelsError, UnsupportedModelError, message
 from .._fans import check_built, kernels
 from .._reports import Report, new_table, printable
-from ..inspection import variable_paths
+from .._unchanged import unchanged
+from ..inspection import check_parts, variable_paths
 from ..recommend import asked_gain, recommend
 from . import _broken, _fresh
 from ._finding import Finding
@@ -114,7 +115,15 @@ def audit(model: keras.Model, data: Any = None) -> Audit:
         Glorot and Bengio 2010, eq. 12, and He et al. 2015, 1502.01852, eq. 10 and 14,
         for the scales; Saxe et al. 2014, 1312.6120, section 4, for orthogonality.
     """
-    weights = _weights(model, data) if isinstance(model, keras.Layer) else []
+    with unchanged(model):
+        return _audit(model, data)
+
+
+def _audit(model: keras.Model, data: Any) -> Audit:
+    is_layer = isinstance(model, keras.Layer)
+    if is_layer:
+        check_parts(model, data)
+    weights = _weights(model, data) if is_layer else []
     if not weights:
         raise _nothing_to_judge(model)
     trained = sign_of_training(model, weights)

@@ -20,8 +20,10 @@ from .._errors import (
 )
 from .._fans import Kernel, check_built, kernels
 from .._trained import check_untrained
+from .._unchanged import unchanged
 from .._writing import write
 from ..initializers import Orthogonal
+from ..inspection import check_parts
 from ._batch import check_fits, first_batch
 from ._report import Calibrated
 from ._running import one_pass, reasons_to_leave
@@ -125,16 +127,18 @@ def calibrate(
     if seed is not None:
         seed = check_count("seed", seed, usual=0, least=0)
     base = _seeds.fresh() if seed is None else seed
-    meant = _meant(model, only)
-    if not overwrite:
-        _check_untrained(model, meant, is_part=only is not None)
-    batch = first_batch(x)
-    check_fits(model, batch)
-    reasons = reasons_to_leave(model, meant)
-    drawn = _drawn(meant, reasons, base, orthogonal)
-    run = one_pass(
-        model, batch, meant, lambda _: wanted, reasons, drawn, training=training
-    )
+    with unchanged(model):
+        batch = first_batch(x)
+        check_parts(model, batch)
+        meant = _meant(model, only)
+        if not overwrite:
+            _check_untrained(model, meant, is_part=only is not None)
+        check_fits(model, batch)
+        reasons = reasons_to_leave(model, meant)
+        drawn = _drawn(meant, reasons, base, orthogonal)
+        run = one_pass(
+            model, batch, meant, lambda _: wanted, reasons, drawn, training=training
+        )
     rows = [run.rows[id(kernel.variable)] for kernel in meant]
     return Calibrated(write(model, run.changed(), base), model.name, rows)
 

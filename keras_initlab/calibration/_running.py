@@ -11,6 +11,7 @@ from .._arrays import as_tensor
 from .._fans import Kernel
 from .._random import same_random_state
 from .._transaction import within
+from ..inspection import all_built
 from ..signal._replacing import all_replaced
 from ._folding import Folding
 from ._hooks import hooks, is_known, normalizing_by_batch
@@ -52,7 +53,12 @@ def one_pass(
     if normalizes_by_batch:
         set_hooks += normalizing_by_batch(model)
     try:
-        contexts = (same_random_state(), scope, all_replaced(set_hooks))
+        contexts = (
+            same_random_state(),
+            all_built(model),
+            scope,
+            all_replaced(set_hooks),
+        )
         within(contexts, lambda: model(batch, **mode))
     except Exception as error:
         shapes = keras.tree.map_structure(lambda leaf: str(tuple(leaf.shape)), batch)

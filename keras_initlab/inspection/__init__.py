@@ -17,3 +17,6 @@ from ._records import KernelRecord as KernelRecord
 from ._records import Link as Link
 from ._records import Merge as Merge
 from ._records import Passage as Passage
+from ._true_fans import fans as fans
+from ._unbuilt import all_built as all_built
+from ._unbuilt import check_parts as check_parts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,10 +10,12 @@ import keras
 
 from .._errors import UnbuiltModelError, UnsupportedModelError, message
 from .._fans import kernels
+from ._arguments import symbolic_inputs
 from ._calls import Call
 from ._custom import has_call, is_custom, is_opened
 from ._opening import Opener
-from ._trace import Tracer, filled, tracing
+from ._trace import Tracer, tracing
+from ._unbuilt import check_parts
 
 
 def read_calls(model: keras.Model, data: Any = None) -> tuple[Call, ...]:
@@ -33,6 +34,7 @@ def read_calls(model: keras.Model, data: Any = None) -> tuple[Call, ...]:
         UnsupportedModelError: if it is no model, or its `call` cannot be traced.
     """
     _check(model)
+    check_parts(model, data)
     if is_opened(model) and not any(map(is_custom, model._flatten_layers())):
         opener = Opener()
         opener.open_model(model)
@@ -44,6 +46,7 @@ def read_calls(model: keras.Model, data: Any = None) -> tuple[Call, ...]:
         elif has_call(model):
             _open_custom(model, data, tracer, opener)
         _open_rest(model, tracer, opener)
+        _check_lasting(model, opener.flat)
     return _ordered(opener.flat)
 
 
@@ -55,35 +58,24 @@ def _check(model: Any) -> None:
         raise UnbuiltModelError(_unbuilt(model))
 
 
+def _check_lasting(model: Any, flat: Sequence[Call]) -> None:
+    """Raises for layers that a `call` makes, which live no longer than that."""
+    passing = {
+        id(kernel.layer): f"{kernel.layer.name!r} ({type(kernel.layer).__name__})"
+        for call in flat
+        for kernel in call.kernels
+        if kernel.variable._value is None  # made while the model was traced
+    }
+    if passing:
+        raise UnsupportedModelError(_made_anew(model, [*passing.values()]))
+
+
 def _open_custom(model: Any, data: Any, tracer: Tracer, opener: Opener) -> None:
-    args, kwargs = _inputs(model, data)
+    args, kwargs = symbolic_inputs(model, data)
     trace = tracer.run(model, args, kwargs)
     if trace is None:
         raise UnsupportedModelError(_untraceable(model, tracer.failures[id(model)]))
     opener.open_trace(trace)
-
-
-def _inputs(layer: Any, data: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Symbolic arguments for a layer's `call`, like `data` or what it was built for."""
-    parameters = inspect.signature(layer.call).parameters
-    others = {
-        name: False
-        for name, parameter in parameters.items()
-        if name == "training" and parameter.default is parameter.empty
-    }
-    if data is not None:
-        tensors = keras.tree.map_structure(_like, data)
-        is_named = isinstance(data, dict) and next(iter(parameters)) in data
-        return ([], {**tensors, **others}) if is_named else ([tensors], others)
-    shapes = dict(layer._build_shapes_dict or {})
-    if not shapes:
-        raise UnsupportedModelError(_shapeless(layer))
-    tensors = {
-        name.removesuffix("_shape"): keras.tree.map_shape_structure(_symbolic, shape)
-        for name, shape in shapes.items()
-    }
-    is_one = len(tensors) == 1  # which then may be named otherwise than in `call`
-    return ([*tensors.values()], others) if is_one else ([], {**tensors, **others})
 
 
 def _open_rest(layer: Any, tracer: Tracer, opener: Opener) -> None:
@@ -104,20 +96,11 @@ def _open_part(part: Any, tracer: Tracer, opener: Opener) -> bool:
         return True
     if not is_custom(part) or not part._build_shapes_dict:
         return False
-    trace = tracer.run(part, *_inputs(part, None))
+    trace = tracer.run(part, *symbolic_inputs(part))
     if trace is not None:
         opener.opened.add(id(part))
         opener.open_trace(trace, (part.name,))
     return trace is not None
-
-
-def _symbolic(shape: Any) -> Any:
-    return keras.KerasTensor(filled(shape))
-
-
-def _like(array: Any) -> Any:
-    dtype = keras.backend.standardize_dtype(array.dtype)
-    return keras.KerasTensor(filled((None, *array.shape[1:])), dtype)
 
 
 def _ordered(flat: Sequence[Call]) -> tuple[Call, ...]:
@@ -164,12 +147,12 @@ def _unsupported(model: Any) -> str:
     )
 
 
-def _shapeless(model: Any) -> str:
+def _made_anew(model: Any, passing: Sequence[str]) -> str:
     return message(
-        "The shape of the inputs of `model` must be known.",
-        f"model={model.name!r} ({type(model).__name__}), which does not tell what it "
-        "was built for",
-        "Pass `data=` with an example of its inputs.",
+        "Layers must be made where they last, in `__init__` or `build`.",
+        f"model={model.name!r} ({type(model).__name__}), which makes anew in every "
+        f"call: {', '.join(passing)}",
+        "Keep each of these layers as an attribute.",
     )
 
 

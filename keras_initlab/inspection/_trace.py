@@ -13,23 +13,19 @@ constant. Layers that are not looked into get their true weights back while they
 from __future__ import annotations
 
 import contextlib
-import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
+from .._unchanged import unchanged
 from ..signal._replacing import InPlace, replaced
+from ._arguments import filled
 from ._custom import is_custom, is_opened
 from ._listening import Listener, listening
 from ._symbols import SymbolicWeights
-from ._unchanged import unchanged
-
-# Sizes that are not known are taken for these. Most models halve them, and few hold
-# fewer positions.
-_BATCH, _SIZE = 2, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,16 +186,10 @@ class Tracer:
 def tracing(model: Any) -> Iterator[Tracer]:
     """Gives a tracer for a model, and leaves the model as it was."""
     layers = list(model._flatten_layers())
-    with unchanged(layers), keras.StatelessScope(), warnings.catch_warnings():
+    scope = keras.StatelessScope(initialize_variables=False)
+    with unchanged(model), scope, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they came when the model was built
         yield Tracer(layers)
-
-
-def filled(shape: Iterable[int | None]) -> tuple[int, ...]:
-    """A shape with numbers where sizes are not known."""
-    usual = itertools.chain([_BATCH], itertools.repeat(_SIZE))
-    sizes = zip(shape, usual, strict=False)
-    return tuple(default if size is None else size for size, default in sizes)
 
 
 def _fresh(tensor: Any) -> Any:

@@ -9,6 +9,8 @@ import keras
 from .._errors import check_flag
 from .._fans import check_built
 from .._trained import steps_taken
+from .._unchanged import unchanged
+from ..inspection import all_built, check_parts
 from ._batch import Batch, batch_of
 from ._objective import SYNTHETIC, Objective, objective
 from ._report import SignalReport
@@ -87,9 +89,15 @@ def probe(
     """
     check_built("model", model)
     check_flag("training", training)
-    batch = batch_of(model, x, y, sample_weight)
+    with unchanged(model):
+        return _probe(model, batch_of(model, x, y, sample_weight), loss, training)
+
+
+def _probe(model: keras.Model, batch: Batch, loss: Any, training: bool) -> SignalReport:
+    check_parts(model, batch.x)
     chosen = objective(model, batch, loss)
-    passed = _passed(model, batch, chosen, training)
+    with all_built(model):
+        passed = _passed(model, batch, chosen, training)
     found = symptoms(passed.layers, passed.broken, passed.loss, batch.examples)
     return SignalReport(
         model_name=model.name,

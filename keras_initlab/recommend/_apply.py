@@ -14,6 +14,7 @@ from .._choosing import chosen
 from .._drawing import draw, draw_bias
 from .._errors import check_count, check_flag
 from .._trained import check_untrained
+from .._unchanged import unchanged
 from .._writing import Applied, fresh_slots, plan, write
 from ..calibration import Calibrated
 from ._calibrated import calibrated
@@ -43,11 +44,12 @@ def apply_rows(
     if not overwrite:
         check_untrained(model, meant, is_part=len(meant) < len(candidates))
     fresh: list[tuple[Any, np.ndarray]] = []
-    for row in meant:
-        fresh += [*_drawn(row, base), *_moving_variance(row)]
     kernels = None
-    if batch is not None:
-        fresh, kernels = calibrated(model, meant, fresh, batch)
+    with unchanged(model):
+        for row in meant:
+            fresh += [*_drawn(row, base), *_moving_variance(row)]
+        if batch is not None:
+            fresh, kernels = calibrated(model, meant, fresh, batch)
     if reset_optimizer:
         fresh += fresh_slots(model)
     applied = plan(model, fresh, base) if dry_run else write(model, fresh, base)

@@ -28,6 +28,7 @@ from ..inspection import (
     Link,
     Merge,
     Passage,
+    all_built,
     operations_in_sight,
 )
 from ..signal._record import Call, recording
@@ -113,6 +114,7 @@ def measure(model: keras.Model, unknown: UnknownSignals, batch: Any) -> Measured
     heard = _Heard(model, unknown)
     mode = {"training": False} if model._call_has_training_arg else {}
     with contextlib.ExitStack() as stack:
+        stack.enter_context(all_built(model))
         stack.enter_context(contextlib.suppress(_AllHeard))
         stack.enter_context(keras.StatelessScope())  # moving averages stay
         stack.enter_context(all_replaced(normalizing_by_batch(model)))

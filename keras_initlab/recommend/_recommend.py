@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from .._errors import check_choice, check_positive, message
+from .._unchanged import unchanged
 from ..inspection import Inspection, inspect
 from ._calibrated import batch_of, measured_choices
 from ._inputs import InputScale, first_batch, input_scale, one_batch
@@ -101,6 +102,13 @@ def recommend(
         Balduzzi et al. 2017, 1702.08591 (mirrored pairs) and Pennington et al. 2017,
         1711.04735 (orthogonal kernels at the linear point).
     """
+    with unchanged(model):
+        return _recommend(model, policy, input_std, data, class_priors)
+
+
+def _recommend(
+    model: keras.Model, policy: str, input_std: float, data: Any, class_priors: Any
+) -> Recommendation:
     check_choice("policy", policy, _POLICIES)
     input_std = check_positive("input_std", input_std, usual=1.0)
     if policy == "calibrated" and data is None:

@@ -1,0 +1,73 @@
+"""Symbolic arguments for a layer that is run to see what it does."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from .._errors import UnsupportedModelError, message
+
+# Sizes that are not known are taken for these. Most models halve them, and few hold
+# fewer positions.
+_BATCH, _SIZE = 2, 32
+
+
+def symbolic_inputs(layer: Any, data: Any = None) -> tuple[list[Any], dict[str, Any]]:
+    """Returns symbolic arguments, positional and named, for a layer's `call`.
+
+    Args:
+        layer: a built layer or model.
+        data: what they shall be like: an array, or a list or dict of them; None for
+            what the layer was built for.
+
+    Raises:
+        UnsupportedModelError: if it does not tell what that was.
+    """
+    parameters = inspect.signature(layer.call).parameters
+    others = {
+        name: False
+        for name, parameter in parameters.items()
+        if name == "training" and parameter.default is parameter.empty
+    }
+    if data is not None:
+        tensors = keras.tree.map_structure(_like, data)
+        is_named = isinstance(data, dict) and next(iter(parameters)) in data
+        return ([], {**tensors, **others}) if is_named else ([tensors], others)
+    shapes = dict(layer._build_shapes_dict or {})
+    if not shapes:
+        raise UnsupportedModelError(_shapeless(layer))
+    tensors = {
+        name.removesuffix("_shape"): keras.tree.map_shape_structure(_symbolic, shape)
+        for name, shape in shapes.items()
+    }
+    is_one = len(tensors) == 1  # which then may be named otherwise than in `call`
+    return ([*tensors.values()], others) if is_one else ([], {**tensors, **others})
+
+
+def filled(shape: Iterable[int | None]) -> tuple[int, ...]:
+    """A shape with numbers where sizes are not known."""
+    usual = itertools.chain([_BATCH], itertools.repeat(_SIZE))
+    sizes = zip(shape, usual, strict=False)
+    return tuple(default if size is None else size for size, default in sizes)
+
+
+def _symbolic(shape: Any) -> Any:
+    return keras.KerasTensor(filled(shape))
+
+
+def _like(array: Any) -> Any:
+    dtype = keras.backend.standardize_dtype(array.dtype)
+    return keras.KerasTensor(filled((None, *array.shape[1:])), dtype)
+
+
+def _shapeless(model: Any) -> str:
+    return message(
+        "The shape of the inputs of `model` must be known.",
+        f"model={model.name!r} ({type(model).__name__}), which does not tell what it "
+        "was built for",
+        "Pass `data=` with an example of its inputs.",
+    )
