@@ -6,7 +6,6 @@ Each of these has been a hole in Keras's safe mode; the lowest Keras that is adm
 """
 
 import base64
-import json
 import marshal
 import sys
 import zipfile
@@ -17,6 +16,14 @@ import keras
 import numpy as np
 import pytest
 from keras import Input, layers
+from strangers import (
+    members,
+    never_opened,
+    refusal,
+    saved_model,
+    with_config,
+    write,
+)
 
 from keras_initlab._cli import main
 
@@ -25,54 +32,12 @@ COMMANDS = ("recommend", "audit")
 
 @pytest.fixture(scope="module")
 def harmless(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "harmless.keras"
-    hidden = [layers.Dense(4, "relu", name=name) for name in ("one", "two")]
-    model = keras.Sequential([Input((4,)), *hidden, layers.Dense(2)], name="harmless")
-    model.compile("adam", "mse")
-    model.optimizer.build(model.trainable_variables)
-    model.save(path)
-    return path
-
-
-def members(path):
-    with zipfile.ZipFile(path) as archive:
-        return {info.filename: archive.read(info) for info in archive.infolist()}
-
-
-def write(path, parts, compression=zipfile.ZIP_STORED):
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in parts:
-            archive.writestr(name, content)
-    return path
-
-
-def with_config(harmless, path, plant):
-    """A copy of a file, in whose config something is planted."""
-    parts = members(harmless)
-    config = json.loads(parts["config.json"])
-    plant(config)
-    parts["config.json"] = json.dumps(config).encode()
-    return write(path, parts.items())
-
-
-def refusal(capsys, command, path):
-    capsys.readouterr()
-    assert main([command, str(path)]) == 2
-    out, error = capsys.readouterr()
-    assert out == ""
-    assert str(path) in error
-    assert "Traceback" not in error
-    return error
+    return saved_model(tmp_path_factory.mktemp("models") / "harmless.keras")
 
 
 @pytest.fixture
 def _unopened(monkeypatch):
-    """Keras is not even asked to load the file."""
-
-    def load_model(*_, **__):
-        raise AssertionError("the file was opened")
-
-    monkeypatch.setattr(keras.saving, "load_model", load_model)
+    never_opened(monkeypatch)
 
 
 both = pytest.mark.parametrize(
@@ -235,6 +200,7 @@ ARCHIVES = {
     "a drive": ([("C:/planted", b"")], "'C:/planted', a path out of"),
     "inside, and out": ([("assets/../../x", b"")], "a path out of the archive"),
     "a pickle": ([("model.weights.npz", b"")], "which Keras does not write"),
+    "other weights": ([("x.h5", b"")], "which Keras does not write"),
     "a bomb": ([("assets/x", bytes(2**23))], "of 8388608 bytes, packed in almost none"),
 }
 

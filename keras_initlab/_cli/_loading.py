@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 
 from .._errors import message
+from ._allowance import Allowance
 from ._command import UsageError
 from ._screening import screened
 
@@ -24,14 +25,22 @@ def load(path: Path, with_optimizer: bool = False) -> keras.Model:
         with_optimizer: also restore what `compile` was given and the optimizer.
 
     Raises:
-        UsageError: if there is no such file, it is no such model, or holds code.
+        UsageError: if there is no such file, it is no such model, holds code, or asks
+            for far more than it stores.
     """
     _check_file(path)
-    _screen(path, with_optimizer)
+    allowance = Allowance(_screen(path, with_optimizer))
     try:
-        loaded = keras.saving.load_model(path, compile=with_optimizer, safe_mode=True)
+        with allowance.watched():
+            loaded = keras.saving.load_model(
+                path, compile=with_optimizer, safe_mode=True
+            )
     except Exception as error:  # Keras raises whatever its layers raise
+        if allowance.exceeded:
+            raise UsageError(_too_large(path, allowance.exceeded)) from error
         raise _refusal(path, error) from error
+    if allowance.exceeded:  # a part of the model is missing
+        raise UsageError(_too_large(path, allowance.exceeded))
     if not isinstance(loaded, keras.Model):
         raise UsageError(_no_model(path, f"a {type(loaded).__name__}"))
     return loaded
@@ -82,8 +91,12 @@ def _check_file(path: Path) -> None:
         raise UsageError(_no_model(path, what))
 
 
-def _screen(path: Path, with_compile: bool) -> None:
-    """Raises for a file that names more than what models are made of."""
+def _screen(path: Path, with_compile: bool) -> int:
+    """Returns how many bytes of weights a file stores.
+
+    Raises:
+        UsageError: if it names more than what models are made of.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             found = screened(archive, with_compile)
@@ -101,6 +114,7 @@ def _screen(path: Path, with_compile: bool) -> None:
                 f"Save the model anew with `model.save('model{_SUFFIX}')`.",
             )
         )
+    return found.stored
 
 
 def _listed(found: Sequence[str]) -> str:
@@ -112,6 +126,15 @@ def _no_model(path: Path, what: str) -> str:
         f"`model` must be a {_SUFFIX} file that holds a model.",
         f"{path}, {what}",
         f"Save one with `model.save('model{_SUFFIX}')`.",
+    )
+
+
+def _too_large(path: Path, exceeded: str) -> str:
+    return message(
+        "`model` must not ask for more than its file stores.",
+        f"{path} with {exceeded[:_LONGEST_CAUSE]}",
+        "If you trust the file, load it yourself and call "
+        "`keras_initlab.recommend(model)`.",
     )
 
 

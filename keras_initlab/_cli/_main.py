@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import sys
+import traceback
 from collections.abc import Sequence
-
-from rich.console import Console
+from typing import TextIO
 
 from .._errors import (
     NoKernelsError,
@@ -17,9 +16,9 @@ from .._errors import (
     UnbuiltModelError,
     UnsupportedModelError,
 )
-from .._reports import as_text
 from ._command import UsageError
 from ._commands import COMMANDS
+from ._output import harmless_output, show
 
 # What the user can mend. Anything else is our fault, and wants its traceback.
 _EXPECTED = (
@@ -42,33 +41,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: those of the command line; None for the process's own.
 
     Returns:
-        The exit code: 0, or 2 for arguments or a model that cannot be used.
+        The exit code: 0, 2 for arguments or a model that cannot be used, or 1 for a
+        mistake of ours, with its traceback.
     """
-    options = _parser().parse_args(arguments)
+    with harmless_output() as terminal:
+        return _run(_parser().parse_args(arguments), terminal)
+
+
+def _run(options: argparse.Namespace, terminal: TextIO) -> int:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             shown = options.run(options)
     except _EXPECTED as error:
-        print_error(f"keras_initlab {options.command}: {_one_line(error)}")
+        sys.stderr.write(f"keras_initlab {options.command}: {_one_line(error)}\n")
         return 2
-    _show(shown)
+    except Exception:  # here, for it may quote the file
+        traceback.print_exc()
+        return 1
+    show(shown, terminal)
     return 0
-
-
-def print_error(line: str) -> None:
-    """Writes a line to the error output."""
-    sys.stderr.write(f"{line}\n")
-
-
-def _show(shown: object) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):  # "→" is not in every code page
-        sys.stdout.reconfigure(errors="replace")
-    if isinstance(shown, str):
-        sys.stdout.write(f"{shown}\n")
-    elif sys.stdout.isatty():
-        Console().print(shown)
-    else:
-        sys.stdout.write(f"{as_text(shown)}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
