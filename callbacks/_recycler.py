@@ -143,7 +143,7 @@ class DormantUnitRecycler(ObservingCallback):
         self._recycled: dict[str, list[np.ndarray]] = {}
         self._scores: dict[str, list[np.ndarray]] = {}
         self._watched: dict[str, Recyclable] = {}
-        self._base = fresh() if self.seed is None else self.seed
+        self._base = self.seed
         self._epoch_start = 0
         self._waiting: tuple[int, int, dict[str, np.ndarray]] | None = None
 
@@ -239,6 +239,8 @@ class DormantUnitRecycler(ObservingCallback):
         if chosen:
             # On JAX the model's variables are empty during an epoch.
             getattr(self._seen_model, "jax_state_sync", lambda: None)()
+            if self._base is None:  # not before: others draw from there, too
+                self._base = fresh()
             seed = derive(self._base, len(self._steps))
             renew(self._seen_model, chosen, seed)
         self._steps.append(step)

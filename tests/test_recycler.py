@@ -1,5 +1,6 @@
 """Recycling of dormant units: which, what of them is written, and what is not."""
 
+import random
 import re
 import subprocess
 import sys
@@ -571,6 +572,17 @@ def test_draws_are_by_the_seed_and_never_the_same():
     assert not np.any(first == second)
     assert np.array_equal(kernels(0)[0], first)
     assert not np.any(kernels(1)[0] == first)
+
+
+@pytest.mark.parametrize("dormant", [[], DEAD], ids=["none", "some"])
+def test_only_a_recycling_draws_from_numbers_that_others_draw_from(dormant):
+    """A seed of its own would shuffle a `PyDataset` otherwise, and start new layers."""
+    model = compiled(mlp())
+    train(model)
+    kill(model.get_layer("first"), dormant)
+    former = random.getstate()
+    train(model, DormantUnitRecycler(0.0, every=1, alerts=False))
+    assert (random.getstate() == former) == (not dormant)
 
 
 def test_the_initializer_of_the_layer_draws():
