@@ -20,6 +20,7 @@ from ._fans import (
     own_kernels,
     variable_of,
 )
+from ._origins import note
 from ._paths import own_variables
 from ._unchanged import unchanged
 from ._writing import Applied, fresh_slots, write
@@ -84,26 +85,30 @@ def reinitialize(
     base = _seeds.fresh() if seed is None else seed
     with unchanged(model):
         check_parts(model)
-        fresh = _all_drawn(model, only, base)
+        fresh, drawn_by = _all_drawn(model, only, base)
     if reset_optimizer:
         fresh += fresh_slots(model)
-    return write(model, fresh, base)
+    applied = write(model, fresh, base)
+    note([variable for variable, _ in fresh], drawn_by, is_recommended=False)
+    return applied
 
 
 def _all_drawn(
     model: keras.Model, only: Sequence[str] | Callable[[Any], bool] | None, base: int
-) -> list[tuple[Any, np.ndarray]]:
+) -> tuple[list[tuple[Any, np.ndarray]], dict[int, Any]]:
+    """The variables with their new values, and what drew these, by variable's id."""
     fresh: list[tuple[Any, np.ndarray]] = []
-    lost = []
+    lost, drawn_by = [], {}
     for place in _chosen(list(_places(model, ())), only):
         initializer = _initializer_of(place)
         if initializer is not None:
             fresh.append((place.variable, _drawn(place, initializer, base)))
+            drawn_by[id(place.variable)] = initializer
         elif place.variable.trainable:
             lost.append(f"{place.variable.path} ({type(place.layer).__name__})")
     if lost:
         raise ValueError(_no_initializer(lost))
-    return fresh
+    return fresh, drawn_by
 
 
 def _places(

@@ -9,7 +9,9 @@ from typing import Any
 import keras
 from keras import initializers
 
+from ._arrays import to_numpy
 from ._fans import Fans, Kernel, Placement, keras_fans, placed, read_axes
+from ._origins import drawn_by, is_rebuilt, noted
 from .initializers import (
     AdaptiveHe,
     LayerSequential,
@@ -22,6 +24,9 @@ from .initializers import (
 from .initializers._base import LayoutInitializer
 from .initializers._he import TRUNCATED_STD
 
+# So many standard errors are no chance.
+_SURE = 5.0
+
 
 def initializer_of(kernel: Kernel) -> Any:
     """The initializer that a kernel's layer keeps for it, or None."""
@@ -32,19 +37,55 @@ def initializer_of(kernel: Kernel) -> Any:
     return None
 
 
-def theoretical_std(kernel: Kernel) -> float | None:
-    """The standard deviation of what a kernel's initializer draws, by its formula.
+def known_draw(root: Any, kernel: Kernel) -> tuple[Any, float | None]:
+    """Returns what drew a kernel's values, and with what standard deviation.
 
-    Keras's on the fans that Keras counts, this package's on the true ones. None where
-    the initializer is not known, or has no such formula: a spectral norm, a delta, a
-    mirrored kernel.
+    The latter by the initializer's formula: Keras's on the fans that Keras counts, this
+    package's on the true ones. None for an initializer that has no such formula: a
+    spectral norm, a delta, a mirrored kernel. Both are None where it cannot be known
+    what drew the values, as of trained, loaded or assigned ones. Where an initializer
+    cannot repeat its draw, as attention's keep no seed, it counts as the one if the
+    values have the standard deviation that it gives.
+
+    Args:
+        root: the model or layer that was asked about.
+        kernel: its kernel.
 
     References:
         Glorot and Bengio 2010, eq. 12 and 16, He et al. 2015, 1502.01852, eq. 10, for
         the scales. An orthonormal r × c matrix has r·c entries of which the squares
         add up to min(r, c), so their mean square is 1/max(r, c).
     """
-    return _std(initializer_of(kernel), kernel)
+    own = initializer_of(kernel)
+    drawn = drawn_by(root, kernel, own)
+    if drawn is None and noted(kernel.variable) is None and _keeps_no_seed(own, kernel):
+        theory = _std(own, kernel)
+        values = to_numpy(kernel.variable).astype("float64")
+        if theory is not None and not is_off(float(values.std()), theory, values.size):
+            return own, theory
+    return drawn, _std(drawn, kernel)
+
+
+def standard_error(theory: float, count: int) -> float:
+    """What chance makes of the std of so many normal draws: theory/√(2n)."""
+    return theory / math.sqrt(2 * max(1, count))
+
+
+def is_off(std: float, theory: float, count: int) -> bool:
+    """Whether a std is farther from a theory's than chance explains."""
+    # What rounding makes of a constant in half precision comes on top.
+    slack = _SURE * standard_error(theory, count) + 1e-3 * theory
+    return not abs(std - theory) <= slack
+
+
+def _keeps_no_seed(initializer: Any, kernel: Kernel) -> bool:
+    """Whether an initializer with a formula draws by a seed that nobody knows."""
+    if _rule_for(initializer) is None:
+        return False
+    has_generator = isinstance(
+        getattr(initializer, "seed", None), keras.random.SeedGenerator
+    )
+    return has_generator or is_rebuilt(kernel.layer, initializer)
 
 
 def theoretical_std_on(initializer: Any, shape: Sequence[int]) -> float | None:
@@ -55,10 +96,13 @@ def theoretical_std_on(initializer: Any, shape: Sequence[int]) -> float | None:
 
 
 def _std(initializer: Any, kernel: Kernel) -> float | None:
-    rule = next(
-        (_RULES[kind] for kind in type(initializer).__mro__ if kind in _RULES), None
-    )
+    rule = _rule_for(initializer)
     return None if rule is None else rule(initializer, kernel)
+
+
+def _rule_for(initializer: Any) -> Callable[[Any, Kernel], float | None] | None:
+    kinds = type(initializer).__mro__
+    return next((_RULES[kind] for kind in kinds if kind in _RULES), None)
 
 
 def _axes_given(initializer: Any) -> tuple[Sequence[int], Sequence[int]] | None:

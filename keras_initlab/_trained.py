@@ -11,6 +11,7 @@ import numpy as np
 from ._arrays import as_numpy, to_numpy
 from ._errors import TrainedWeightsError, message
 from ._fans import KernelAxes
+from ._origins import noted
 
 
 def check_untrained(
@@ -21,7 +22,7 @@ def check_untrained(
     Two signs count: an optimizer that has taken steps on this model, and a bias or
     normalization weight that its initializer starts at a constant and that has left
     it. A bias that centers its layer (a multiple of its kernel's column sums) or holds
-    log-priors, as `apply` itself writes, does not count.
+    log-priors, as `apply` itself writes, does not count, nor what was written since.
 
     Args:
         model: the model.
@@ -65,6 +66,8 @@ def moved(model: keras.Model, rows: Sequence[Any], is_part: bool) -> str | None:
                 continue
             row = row_of.get(id(layer))
             if row is not None and _is_ours(values, row):
+                continue
+            if noted(variable) is not None:
                 continue
             return f"{variable.path!r} started at {start:g} and has moved"
     return None

@@ -444,6 +444,13 @@ def test_no_alarm_on_the_zoo_trained_on_digits(name):
     assert found.trained or not list(found)
 
 
+def loaded(model):
+    """A copy whose weights come from nobody knows where."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def is_depthwise(layer):
     names = ("DepthwiseConv2D", "SeparableConv2D")
     return type(layer).__name__ in names or getattr(layer, "groups", 1) > 1
@@ -457,6 +464,8 @@ def test_inputs_that_are_not_standardized(policy, preprocessing):
     parts = [layers.Dense(WIDTH, "relu", name=name) for name in ("first", "second")]
     model = stacked(*first, *parts, shape=(WIDTH,))
     recommend(model, policy, data=x).apply(seed=0)
+    assert not audit(model)  # that is what it was drawn for
+    model = loaded(model)
     (finding,) = audit(model)
     assert (finding.kind, finding.path) == ("scale", "net/first/kernel")
     assert "if the inputs are not standardized, hand them over" in finding.text

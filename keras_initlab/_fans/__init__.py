@@ -18,3 +18,4 @@ from ._layouts import variable_of as variable_of
 from ._placement import Placement as Placement
 from ._placement import placed as placed
 from ._placement import placement as placement
+from ._placement import standing as standing

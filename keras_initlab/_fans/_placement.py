@@ -26,6 +26,7 @@ import keras
 
 from .._paths import own_variables
 from ._axes import KernelAxes
+from ._kernels import Kernel
 from ._layouts import own_kernels, variable_of
 
 try:
@@ -85,6 +86,18 @@ def placement() -> Placement | None:
     is_delayed = _has(_state("uninitialized_variables"), variable)
     layers = _way_among(waiting, variable) if is_delayed else _in_scope(waiting)
     return _place(_below_models(layers), variable) if layers else None
+
+
+def standing(root: Any, kernel: Kernel) -> Placement:
+    """Returns the place at which a kernel of a built model or layer was drawn.
+
+    Args:
+        root: the model, or the outermost layer that the kernel is in.
+        kernel: the kernel.
+    """
+    layers = _below_models(_way_to(kernel.variable, root) or [kernel.layer])
+    position = (*_way_down(layers), *_number_of(layers[-1], kernel.variable))
+    return Placement(kernel.layer, kernel.axes, position, kernel.variable)
 
 
 def _callers() -> list[Any]:

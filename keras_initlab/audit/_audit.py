@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,13 +15,14 @@ from rich.text import Text
 from .._arrays import to_numpy
 from .._errors import NoKernelsError, UnsupportedModelError, message
 from .._fans import check_built, kernels
+from .._origins import noted
 from .._reports import Report, new_table, printable
 from .._unchanged import unchanged
 from ..inspection import check_parts, variable_paths
-from ..recommend import asked_gain, recommend
+from ..recommend import Row, kernel_values, recommend
 from . import _broken, _fresh
 from ._finding import Finding
-from ._matrices import Weights
+from ._matrices import Weights, gain_of
 from ._signs import sign_of_training
 
 _ALWAYS: tuple[Callable[[Sequence[Weights]], Iterator[Finding]], ...] = (
@@ -87,13 +89,14 @@ def audit(model: keras.Model, data: Any = None) -> Audit:
     touched also: a scale far from all that the kernel's true fans ask for (as of
     Keras's depthwise kernels), a kernel that was to be orthogonal and is not (as each
     gate of Keras's recurrent kernels), a bias that is none of the known choices. What
-    training makes of a scale is not judged.
+    training makes of a scale is not judged, nor what `recommend(...).apply()` or
+    `calibrate` has written, as long as the kernel holds it.
 
     Args:
         model: a built model; it is only looked at.
         data: inputs as for `recommend`, to judge the kernels that read them by their
-            scale. None takes them for standardized; then what `recommend(model,
-            data=…)` and `calibrate` make of others may look far off.
+            scale. None takes them for standardized; then kernels drawn for others may
+            look far off in a model that was saved and loaded.
 
     Returns:
         An `Audit`: print it, iterate over its findings, ask whether there are any.
@@ -156,6 +159,7 @@ def _weights(model: keras.Model, data: Any) -> list[Weights]:
             one,
             path,
             **parts.get(id(one.variable), {}),
+            origin=noted(one.variable),
             values=to_numpy(one.variable).astype("float64"),
         )
         for one, path in zip(found, paths, strict=True)
@@ -168,15 +172,26 @@ def _parts(model: keras.Model, data: Any) -> dict[int, dict[str, Any]]:
         rows = recommend(model, data=data)
     except (UnsupportedModelError, NoKernelsError):
         return {}
+    by_the_table = functools.cache(lambda: recommend(model, "rules", data=data))
     return {
         id(row.kernel.variable): {
             "role": row.role,
             "activation": row.kernel.activation,
-            "asked": asked_gain(row),
+            "asked": functools.partial(_asked, number, row, by_the_table),
             "takes_unit_inputs": data is None and row.kernel.upstream is None,
         }
-        for row in rows
+        for number, row in enumerate(rows)
     }
+
+
+def _asked(number: int, row: Row, by_the_table: Callable[[], Any]) -> list[float]:
+    """The gains of a kernel that two policies draw; a frozen one's are its own."""
+    drawn = (row, by_the_table()[number])
+    return [
+        gain_of(kernel_values(one, seed=0), one.kernel)
+        for one in drawn
+        if one.initializer is not None
+    ]
 
 
 def _floating(model: keras.Model) -> list[tuple[str, Any]]:

@@ -63,7 +63,8 @@ def symmetric_units(kernels: Sequence[Weights]) -> Iterator[Finding]:
     for one in kernels:
         if not one.is_finite or one.is_constant:
             continue
-        count = sum(_copies(block, bias) for block, bias in _blocks(one))
+        units = one.units()
+        count = sum(map(_copies, units, one.unit_biases(units)))
         if count:
             yield Finding(
                 "symmetric units",
@@ -100,20 +101,11 @@ def identical_kernels(kernels: Sequence[Weights]) -> Iterator[Finding]:
             )
 
 
-def _blocks(one: Weights) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Each block of a kernel, with the biases of its columns."""
-    blocks = one.matrices()
-    bias = one.bias
-    if bias is None or bias.size != blocks.shape[0] * blocks.shape[2]:
-        bias = np.zeros(blocks.shape[0] * blocks.shape[2])
-    yield from zip(blocks, bias.reshape(blocks.shape[0], -1), strict=True)
-
-
 def _copies(block: np.ndarray, bias: np.ndarray) -> int:
     """How many columns, other than zero, have the values of one before them."""
     if block.shape[0] < _LEAST_ROWS:
         return 0
-    columns = np.concatenate([block, bias[np.newaxis]]).T
+    columns = np.concatenate([block, bias]).T
     columns = columns[np.any(block != 0, axis=0)]  # zeros may have been pruned
     return len(columns) - len(np.unique(columns, axis=0))
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from .._activations import activation_statistics
 from .._fans import keras_fans
+from .._origins import Origin, noted
 from .._trained import is_centering
-from ..initializers import Orthogonal
 from ._finding import Finding
 from ._matrices import Weights
 
@@ -28,13 +28,13 @@ _LARGEST_MATRIX = 4096
 def scale(kernels: Sequence[Weights]) -> Iterator[Finding]:
     """Finds kernels whose gain is far from all that their true fans ask for."""
     for one in kernels:
-        if not one.is_finite or one.is_constant or one.values.size < _LEAST_SIZE:
+        if not _is_judged(one) or one.values.size < _LEAST_SIZE:
             continue
-        fans = one.kernel.fans.at_least_one()
-        measured = math.sqrt(np.mean(np.square(one.values)) * fans.fan_in)
-        low, high = _expected_gains(one)
-        noise = 1 + 3 / math.sqrt(2 * one.values.size)
-        if not low / noise <= measured <= high * noise:
+        measured, expected = one.gain, _expected_gains(one)
+        if not _is_within(measured, expected, one):
+            expected = _with_asked(expected, one)  # drawing takes long
+        low, high = expected
+        if not _is_within(measured, expected, one):
             yield Finding(
                 "scale",
                 one.path,
@@ -50,13 +50,12 @@ def scale(kernels: Sequence[Weights]) -> Iterator[Finding]:
 def orthogonality(kernels: Sequence[Weights]) -> Iterator[Finding]:
     """Finds kernels that were to be orthogonal and, on their true axes, are not."""
     for one in kernels:
-        if not one.is_finite or one.is_constant or not _is_to_be_orthogonal(one):
+        if not _is_judged(one) or not _was_drawn_orthogonal(one):
             continue
         blocks = one.matrices()
         if min(blocks.shape[1:]) > _LARGEST_MATRIX:
             continue
-        singular = np.linalg.svd(blocks, compute_uv=False)
-        ratio = float(np.min(singular[:, -1] / singular[:, 0]))
+        ratio = _least_ratio(blocks)
         if ratio < _LEAST_RATIO:
             gates = one.kernel.axes.gates
             part = f"its {gates} gates" if gates > 1 else "its matrix"
@@ -81,6 +80,8 @@ def bias(kernels: Sequence[Weights]) -> Iterator[Finding]:
     for one in kernels:
         values = one.bias
         if values is None or one.role == "output" or not np.isfinite(values).all():
+            continue
+        if _is_recommended(noted(one.kernel.bias)):
             continue
         largest = float(np.max(np.abs(values), initial=0.0))
         is_known = (
@@ -118,10 +119,31 @@ def _expected_gains(one: Weights) -> tuple[float, float]:
     by_outputs = math.sqrt(2 * min(fan_ratio, 2.0))  # He's, on fan_out
     gains = [math.sqrt(2.0), by_outputs, *_activation_gains(one)]
     low = 0.0 if one.role in _MAY_BE_SMALL else spread / _BELOW
-    if one.asked is not None:
-        gains.append(one.asked)
-        low = min(low, one.asked / _BELOW)
     return low, _ABOVE * max(gains)
+
+
+def _with_asked(expected: tuple[float, float], one: Weights) -> tuple[float, float]:
+    """The same, beside what the policies of `recommend` would draw."""
+    low, high = expected
+    gains = [gain for gain in one.asked() if gain > 0]
+    return (
+        min([low, *(gain / _BELOW for gain in gains)]),
+        max([high, *(gain * _ABOVE for gain in gains)]),
+    )
+
+
+def _is_within(gain: float, expected: tuple[float, float], one: Weights) -> bool:
+    noise = 1 + 3 / math.sqrt(2 * one.values.size)
+    return expected[0] / noise <= gain <= expected[1] * noise
+
+
+def _is_judged(one: Weights) -> bool:
+    is_known = _is_recommended(one.origin)
+    return one.is_finite and not one.is_constant and not is_known
+
+
+def _is_recommended(origin: Origin | None) -> bool:
+    return origin is not None and origin.is_recommended
 
 
 def _activation_gains(one: Weights) -> Iterator[float]:
@@ -145,14 +167,26 @@ def _why(one: Weights) -> str:
     return ""
 
 
-def _is_to_be_orthogonal(one: Weights) -> bool:
+def _was_drawn_orthogonal(one: Weights) -> bool:
+    """Whether the values are those of Keras's initializer for orthogonal matrices.
+
+    It makes one of all axes but the last. What else such a layer may hold, as random
+    values that were loaded, is a choice.
+    """
     if one.role == "recurrent" and one.values.ndim > 2:
         return False  # a convolution that is orthogonal flattened is not as it runs
     part = one.kernel.name.removesuffix("_kernel")
     initializer = getattr(one.kernel.layer, f"{part}_initializer", None)
-    if isinstance(initializer, Orthogonal):
-        return not initializer.per_head
-    return isinstance(initializer, keras.initializers.Orthogonal)
+    if not isinstance(initializer, keras.initializers.Orthogonal):
+        return False
+    flat = one.values.reshape(-1, one.values.shape[-1])
+    return min(flat.shape) <= _LARGEST_MATRIX and _least_ratio(flat) >= _LEAST_RATIO
+
+
+def _least_ratio(matrices: np.ndarray) -> float:
+    """The smallest over the largest singular value of the worst matrix."""
+    singular = np.linalg.svd(matrices, compute_uv=False)
+    return float(np.min(singular[..., -1] / singular[..., 0]))
 
 
 def _is_small(largest: float, one: Weights) -> bool:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from .._arrays import to_numpy
+from .._origins import noted
 from .._trained import is_centering, steps_taken
 from ._matrices import Weights
 
@@ -30,6 +31,7 @@ def sign_of_training(model: keras.Model, kernels: Sequence[Weights]) -> str | No
       the edge of what draws reach (Marchenko and Pastur 1967), as gradients are of low
       rank, or its units' mean squares vary by more than those of draws.
 
+    What `apply`, `calibrate` and `reinitialize` wrote is no sign while it is there.
     Short training of a network without biases may leave no sign; its scales are then
     judged like fresh ones.
     """
@@ -43,6 +45,8 @@ def _moved(model: keras.Model, kernels: Sequence[Weights]) -> str | None:
             values = to_numpy(variable).astype("float64")
             if np.ptp(values) == 0 or not np.isfinite(values).all():
                 continue  # it was set
+            if noted(variable) is not None:
+                continue  # by `apply` or `calibrate`
             one = kernel_of.get(id(layer))
             if one is None or not is_centering(values, one.values, one.kernel.axes):
                 return f"{variable.path!r} has left the constant that it started at"
@@ -64,7 +68,7 @@ def _constants(layer: Any) -> Iterator[Any]:
 
 def _beyond_draws(kernels: Sequence[Weights]) -> str | None:
     for one in kernels:
-        if one.is_finite and not one.is_constant:
+        if one.is_finite and not one.is_constant and one.origin is None:
             blocks = [b for b in one.matrices() if min(b.shape) >= _LEAST_SIZE]
             if any(_excess(b) > _MOST_EXCESS or _is_unequal(b) for b in blocks):
                 return f"{one.path!r} is no independent draw"

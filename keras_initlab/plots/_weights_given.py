@@ -14,7 +14,7 @@ import numpy as np
 from .._arrays import to_numpy
 from .._errors import NoKernelsError, check_count, message
 from .._fans import Kernel, KernelAxes, check_built, kernels, read_axes
-from .._theory import theoretical_std, theoretical_std_on
+from .._theory import known_draw, theoretical_std_on
 from ..inspection import variable_paths
 from ._histories import labels_of
 
@@ -119,15 +119,17 @@ def _of_layer(name: str, layer: Any, label: str | None = None) -> list[Weights]:
     _, labels = labels_of(paths)
     if label is not None:
         labels = [label if len(found) == 1 else f"{label}: {own}" for own in labels]
-    return [_of_kernel(*pair) for pair in zip(labels, found, strict=True)]
+    return [
+        _of_kernel(layer, text, one) for text, one in zip(labels, found, strict=True)
+    ]
 
 
-def _of_kernel(label: str, kernel: Kernel) -> Weights:
+def _of_kernel(root: Any, label: str, kernel: Kernel) -> Weights:
     variable, shape = kernel.variable, tuple(kernel.variable.shape)
     # Two weights packed in a byte: the axes are those of what is unpacked.
     axes = kernel.axes if shape == kernel.shape else read_axes(len(shape))
     read = functools.partial(to_numpy, variable)
-    return Weights(label, read, axes, theoretical_std(kernel))
+    return Weights(label, read, axes, known_draw(root, kernel)[1])
 
 
 def _of_entry(name: str, label: Any, value: Any, shape: Any) -> Iterator[Weights]:

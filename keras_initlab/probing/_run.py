@@ -118,7 +118,9 @@ def _weights(
     for one in reversed(observer.watched.values()):
         own = {id(v): v for v in weights_of(one.operation)}
         found[id(one.operation)] = tuple(
-            weight_signal(variable, paths.pop(key), known, slopes.get(key), scale)
+            weight_signal(
+                model, variable, paths.pop(key), known, slopes.get(key), scale
+            )
             for key, variable in own.items()
             if key in paths
         )

@@ -11,13 +11,13 @@ import numpy as np
 
 from .._arrays import to_numpy
 from .._fans import Kernel
-from .._theory import initializer_of, theoretical_std
+from .._theory import is_off, known_draw, standard_error
 from ..audit._matrices import Weights
 
 # Twins get equal gradients up to the order of the sums.
 _ALIKE = 1e-5
-# So many standard errors are no chance.
-_SURE = 5.0
+# A single number is so near to another one's by chance.
+_LEAST_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,10 @@ class WeightSignal:
         std: their standard deviation.
         min: the smallest.
         max: the largest.
-        initializer: class name of the kernel's own initializer, None if not known.
+        initializer: class name of the initializer that drew the kernel as it is; None
+            if that cannot be known, as of a trained, loaded or assigned one.
         theory_std: the standard deviation that it draws with, None if it has no
-            formula for that.
+            formula for that, or is not known.
         gradient_norm: L2 norm of the gradient, None if it is frozen.
         gradient_std: standard deviation of the gradient's entries.
         symmetric_units: how many units have both the weights and the gradient of
@@ -68,23 +69,22 @@ class WeightSignal:
         """
         if self.theory_std is None:
             return None
-        return self.theory_std / math.sqrt(2 * max(1, math.prod(self.shape)))
+        return standard_error(self.theory_std, math.prod(self.shape))
 
     @property
     def is_off_theory(self) -> bool:
         """Whether the std is farther from its initializer's than chance explains.
 
-        By five standard errors. Said of a fresh kernel, something is wrong with it;
-        of a trained, loaded or re-initialized one, only that it is no longer fresh.
+        By five standard errors. Something is wrong then with the initializer: values
+        that it did not draw have no theory.
         """
-        if self.theory_std is None or self.std_error is None:
+        if self.theory_std is None:
             return False
-        # What rounding makes of a constant in half precision.
-        slack = _SURE * self.std_error + 1e-3 * self.theory_std
-        return not abs(self.std - self.theory_std) <= slack
+        return is_off(self.std, self.theory_std, math.prod(self.shape))
 
 
 def weight_signal(
+    model: Any,
     variable: Any,
     path: str,
     kernels: Mapping[int, Kernel],
@@ -94,6 +94,7 @@ def weight_signal(
     """Returns the record of a variable.
 
     Args:
+        model: the model that it is in.
         variable: a variable of floating point.
         path: its path, unique in the model.
         kernels: the model's kernels, by the variable's id.
@@ -120,7 +121,9 @@ def weight_signal(
             gradient_norm=float(np.linalg.norm(slope)),
             gradient_std=_std(slope),
         )
-    return plain if kernel is None else _of_kernel(plain, kernel, values, slope)
+    if kernel is None:
+        return plain
+    return _of_kernel(model, plain, kernel, values, slope)
 
 
 def _mean(values: np.ndarray) -> float:
@@ -134,14 +137,18 @@ def _std(values: np.ndarray) -> float:
 
 
 def _of_kernel(
-    plain: WeightSignal, kernel: Kernel, values: np.ndarray, slope: np.ndarray | None
+    model: Any,
+    plain: WeightSignal,
+    kernel: Kernel,
+    values: np.ndarray,
+    slope: np.ndarray | None,
 ) -> WeightSignal:
-    initializer = initializer_of(kernel)
+    initializer, theory = known_draw(model, kernel)
     twins, units = (0, 0) if slope is None else _twins(kernel, values, slope)
     return replace(
         plain,
         initializer=None if initializer is None else type(initializer).__name__,
-        theory_std=theoretical_std(kernel),
+        theory_std=theory,
         symmetric_units=twins,
         units=units,
     )
@@ -154,14 +161,16 @@ def _twins(kernel: Kernel, values: np.ndarray, slope: np.ndarray) -> tuple[int, 
     if values.shape != kernel.shape or not kernel.axes.outputs or not values.size:
         return 0, 0  # two weights in a byte, no axis of units, or no weights
     own = Weights(kernel, "", values)
-    weights, slopes = own.matrices(), replace(own, values=slope).matrices()
+    weights, slopes = own.units(), replace(own, values=slope).units()
     count, units = 0, weights.shape[2]
-    bias = own.bias
-    if bias is None or bias.size != weights.shape[0] * units:
-        bias = np.zeros(weights.shape[0] * units)
-    biases = bias.reshape(weights.shape[0], units)
+    biases = own.unit_biases(weights)
     for block, block_slope, offset in zip(weights, slopes, biases, strict=True):
-        count += _alike([np.vstack([block, offset]), block_slope])
+        matrices = [np.vstack([block, offset]), block_slope]
+        is_used = np.any(np.vstack(matrices) != 0, axis=0)
+        if is_used.any():  # zeros beside others may have been pruned
+            matrices = [matrix[:, is_used] for matrix in matrices]
+        if block.shape[0] >= _LEAST_ROWS:
+            count += _alike(matrices)
     return count, weights.shape[0] * units
 
 

@@ -13,10 +13,11 @@ from .._arrays import to_numpy
 from .._choosing import chosen
 from .._drawing import draw, draw_bias
 from .._errors import check_count, check_flag
+from .._origins import note
 from .._trained import check_untrained
 from .._unchanged import unchanged
 from .._writing import Applied, fresh_slots, plan, write
-from ..calibration import Calibrated
+from ..calibration import Calibrated, CalibratedKernel
 from ._calibrated import calibrated
 from ._row import Row
 from ._truncated import truncated_normal, truncated_std
@@ -52,8 +53,25 @@ def apply_rows(
             fresh, kernels = calibrated(model, meant, fresh, batch)
     if reset_optimizer:
         fresh += fresh_slots(model)
-    applied = plan(model, fresh, base) if dry_run else write(model, fresh, base)
+    if dry_run:
+        applied = plan(model, fresh, base)
+    else:
+        applied = write(model, fresh, base)
+        drawn_by = _initializers(meant, kernels or ())
+        note([one for one, _ in fresh], drawn_by, is_recommended=True)
     return applied if kernels is None else Calibrated(applied, model.name, kernels)
+
+
+def _initializers(
+    rows: Sequence[Row], scaled: Sequence[CalibratedKernel]
+) -> dict[int, Any]:
+    """What drew each kernel, by the variable's id, but those scaled afterwards."""
+    paths = {one.path for one in scaled if one.is_changed}
+    return {
+        id(row.kernel.variable): _by_the_layer(row.initializer)
+        for row in rows
+        if row.kernel.variable.path not in paths
+    }
 
 
 def _drawn(row: Row, base: int) -> list[tuple[Any, np.ndarray]]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
-
-import keras
 
 from .._fans import Fans
 from ..inspection import KernelRecord
@@ -116,21 +113,6 @@ def make_row(kernel: KernelRecord, choice: Choice) -> Row:
         std=choice.std,
         moving_variance=choice.moving_variance,
     )
-
-
-def asked_gain(row: Row) -> float | None:
-    """Returns rms(w)·√fan_in of a row's kernel, or what it is at most.
-
-    None for a kernel that stays as it is.
-    """
-    if row.initializer is None:
-        return None
-    config = row.initializer.get_config()
-    if isinstance(row.initializer, keras.initializers.VarianceScaling):
-        return math.sqrt(row.initializer.scale)  # they are for true fans alone
-    if "stddev" in config:
-        return config["stddev"] * math.sqrt(row.fans.at_least_one().fan_in)
-    return config.get("gain")
 
 
 def initializer_label(initializer: Any) -> str:
