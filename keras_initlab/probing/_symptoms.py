@@ -74,8 +74,9 @@ def symptoms(
     - *constant outputs*: from this layer on, no output depends on the example: the std
       over examples is below 1e-6 of the outputs' size.
     - *vanishing* and *exploding signal*: from this layer on, the std over examples of
-      the pre-activations stays 1,000 times below (above) that of what the first layer
-      receives.
+      the pre-activations stays 1,000 times below (above) both that of what the first
+      layer receives and that of the same brought to unit size, which is what a
+      recommended or calibrated first kernel makes of inputs of any scale.
     - *no gradient*: the loss does not depend on what the layer returns.
     - *vanishing* and *exploding gradient*: this layer and all before it get a gradient
       (L2 norm over all outputs) 1,000 times below (above) that of the last layer.
@@ -167,9 +168,10 @@ def _forward(layers: Sequence[LayerSignal]) -> Iterator[Symptom]:
         yield Symptom("constant outputs", path, share, ALIKE, text)
     kernels = [one for one in layers if one.has_kernel]
     sizes = [_varying(one) for one in kernels]
-    base = _base(kernels)
-    if base:
+    lower, upper = _range(kernels)
+    if lower:
         for kind, is_beyond, limit in _directions("signal"):
+            base = lower if limit < 1 else upper
             start = _tail(sizes, base, is_beyond)
             if start is None:
                 continue
@@ -182,8 +184,8 @@ def _forward(layers: Sequence[LayerSignal]) -> Iterator[Symptom]:
             end = (sizes[-1] or 0.0) / base
             text = (
                 f"The signal is {kind.split()[0]} from {path} on: {_change(ratio)} "
-                f"there and {_change(end)} in the last kernel layer than what the "
-                "first one receives."
+                f"there and {_change(end)} in the last kernel layer than the std of "
+                f"{base:.3g} that such inputs should give."
             )
             yield Symptom(kind, path, ratio, limit, text)
 
@@ -262,14 +264,22 @@ def _varying(one: LayerSignal) -> float | None:
     return signal.std if signal.example_std is None else signal.example_std
 
 
-def _base(kernels: Sequence[LayerSignal]) -> float:
-    """The same of what the first layer receives; of what it returns for words."""
+def _range(kernels: Sequence[LayerSignal]) -> tuple[float, float]:
+    """Between which sizes a signal is as large as its inputs let it be.
+
+    A kernel either keeps the scale of what the model is given, or brings it to unit
+    size, as every scheme has it. What varies between examples is then the share of the
+    whole that it is of the inputs. Words have no scale: what is looked up for them
+    counts.
+    """
     if not kernels:
-        return 0.0
-    given = kernels[0].input
-    if given is None:
-        return _varying(kernels[0]) or 0.0
-    return given.std if given.example_std is None else given.example_std
+        return 0.0, 0.0
+    given = kernels[0].input or kernels[0].signal
+    if given is None or not given.size:
+        return 0.0, 0.0
+    varying = given.std if given.example_std is None else given.example_std
+    sizes = varying, varying / given.size
+    return min(sizes), max(sizes)
 
 
 def _directions(what: str) -> list[tuple[str, Any, float]]:
