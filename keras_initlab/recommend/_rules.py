@@ -15,6 +15,7 @@ from .._errors import check_count, message
 from .._fans import keras_fans
 from ..initializers import AdaptiveHe, LayerSequential, SpectralNorm, WidthAware
 from ..inspection import Inspection, KernelRecord
+from ._chain import chain_widths
 from ._choice import FROZEN, Choice
 
 # activation: (shallow, deep, very deep)
@@ -138,18 +139,6 @@ def recommend_widths(
     )
 
 
-def chain_widths(inspection: Inspection) -> list[int]:
-    """Returns the widths along the longest chain of kernels of a model.
-
-    Nothing at all, as of inputs without features, counts as one unit.
-    """
-    chain = inspection.longest_chain()
-    widths = [_units(chain[0].axes.inputs, chain[0])] + [
-        _units(kernel.axes.outputs, kernel) // kernel.axes.gates for kernel in chain
-    ]
-    return [max(1, width) for width in widths]
-
-
 def rules_choices(
     inspection: Inspection,
 ) -> tuple[list[Choice], WidthsRecommendation]:
@@ -205,13 +194,6 @@ def _confidence(activation: str, issues: Sequence[str]) -> float:
     if len(issues) > 2:
         confidence -= 0.2
     return min(0.95, max(0.3, confidence))
-
-
-def _units(axes: Sequence[int], kernel: KernelRecord) -> int:
-    count = 1
-    for axis in axes:
-        count *= kernel.shape[axis]
-    return count
 
 
 def _scaling(scale: float, mode: str) -> Callable[[KernelRecord], Any]:
