@@ -235,19 +235,16 @@ def _drawn_from(row: Row) -> Any:
 
 
 def _check_same(one: Any, other: Any) -> None:
-    kernels = [
-        [id(row.kernel.variable) for row in getattr(advice, "_rows", ())]
-        for advice in (one, other)
-    ]
+    kernels = [[id(row.kernel.variable) for row in advice] for advice in (one, other)]
     if kernels[0] == kernels[1]:
         return
-    received = getattr(other, "model_name", None)
+    names = [
+        f"{advice.model_name!r} ({len(advice)} kernels)" for advice in (other, one)
+    ]
     raise ValueError(
         message(
             "`other` must be a recommendation for the same model.",
-            f"other={other!r}"
-            if received is None
-            else f"other for {received!r} beside {one.model_name!r}",
+            f"other for {names[0]}, and this one for {names[1]}",
             'For example `recommend(model, "rules")`.',
         )
     )
