@@ -1,35 +1,168 @@
-"""One batch of a model's inputs, out of whatever training data may be."""
+"""One batch out of whatever training data may be: every function reads it here.
+
+A tuple is `(inputs, targets)` or `(inputs, targets, weights)`, as a data set for `fit`
+yields it; arrays, lists and dicts are inputs. A model of several inputs takes as many
+arrays in a tuple for these, which nothing else could be.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from .._arrays import as_numpy
-from .._errors import message
+from ._arrays import as_numpy
+from ._errors import message
 
 
-def first_batch(x: Any, name: str = "x") -> Any:
+class Given(NamedTuple):
+    """One batch, as it was given.
+
+    Attributes:
+        x: the inputs, an array or a nest of them.
+        y: the targets, or None.
+        weights: the weights of the examples, or None.
+    """
+
+    x: Any
+    y: Any = None
+    weights: Any = None
+
+
+def gives_batches(data: Any) -> bool:
+    """Whether data yields batches, and is none itself."""
+    if isinstance(data, keras.utils.PyDataset):
+        return True
+    is_batch = isinstance(data, (Mapping, Sequence)) or _is_array(data)
+    return isinstance(data, Iterable) and not is_batch
+
+
+def read_batch(model: Any, data: Any, name: str) -> Given:
+    """Returns the batch in data, its inputs apart from targets and weights.
+
+    Args:
+        model: the model that it is for.
+        data: an array, a list or dict of arrays, a tuple of inputs and what belongs to
+            them, or something that yields such: a `tf.data.Dataset`,
+            `keras.utils.PyDataset`, `DataLoader` or generator. Of that the first batch
+            is taken, where a list is a tuple, as a `DataLoader` makes one of it.
+        name: what the argument is called in messages.
+
+    Raises:
+        ValueError: if there is no batch, or a tuple holds too much.
+    """
+    if not gives_batches(data):
+        is_tuple = isinstance(data, tuple)
+        return _split(model, data, name) if is_tuple else Given(_plain(data))
+    is_indexed = isinstance(data, keras.utils.PyDataset)
+    batch = data[0] if is_indexed else next(iter(data), None)
+    if batch is None:
+        raise ValueError(_empty(name, f"no batch in a {type(data).__name__}"))
+    is_tuple = isinstance(batch, (list, tuple))
+    return _split(model, batch, name) if is_tuple else Given(_plain(batch))
+
+
+def input_parts(model: Any) -> list[Any]:
+    """Returns what a model was built for: a tensor, shape or nest for each input.
+
+    Empty where it does not tell.
+    """
+    structure = getattr(model, "_inputs_struct", None)
+    if structure is not None:
+        is_list = isinstance(structure, (list, tuple))
+        return list(structure) if is_list else keras.tree.flatten(structure)
+    shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
+    if len(shapes) == 1 and isinstance(shapes[0], dict):
+        return list(shapes[0].values())
+    if len(shapes) == 1 and _is_nested(shapes[0]):
+        return list(shapes[0])
+    return shapes
+
+
+def _is_nested(shape: Any) -> bool:
+    return isinstance(shape, (list, tuple)) and any(
+        isinstance(part, (list, tuple)) for part in shape
+    )
+
+
+def _split(model: Any, batch: Sequence[Any], name: str) -> Given:
+    if not batch or _are_inputs(model, batch):
+        return Given(_plain(batch))
+    if len(batch) > 3:
+        raise ValueError(
+            message(
+                f"A tuple in `{name}` must be (inputs, targets, weights) or hold an "
+                f"array for each input of the model.",
+                f"{len(batch)} parts for {max(1, len(input_parts(model)))} inputs",
+                "Hand several inputs over in a list or dict.",
+            )
+        )
+    x, *others = batch
+    return Given(_plain(x), *map(_plain, others))
+
+
+def _are_inputs(model: Any, batch: Sequence[Any]) -> bool:
+    """Whether each part of a batch is like one of several inputs."""
+    parts = input_parts(model)
+    return len(parts) == len(batch) > 1 and all(
+        _leaves(own) == len(keras.tree.flatten(given))
+        and _is_nest(own) == _is_nest(given)
+        for own, given in zip(parts, batch, strict=True)
+    )
+
+
+def _leaves(part: Any) -> int:
+    if hasattr(part, "shape"):
+        return 1
+    if isinstance(part, dict):
+        return sum(map(_leaves, part.values()))
+    is_shape = not part or not any(
+        hasattr(one, "shape") or isinstance(one, (list, tuple, dict)) for one in part
+    )
+    return 1 if is_shape else sum(map(_leaves, part))
+
+
+def _is_nest(part: Any) -> bool:
+    """Whether something is a list, tuple or dict of tensors, and no shape."""
+    if isinstance(part, dict):
+        return True
+    return isinstance(part, (list, tuple)) and any(
+        hasattr(one, "shape") or isinstance(one, (list, tuple, dict)) for one in part
+    )
+
+
+def _plain(nest: Any) -> Any:
+    """The same with tables and the like as NumPy arrays."""
+
+    def of_leaf(leaf: Any) -> Any:
+        is_foreign = _is_array(leaf) and not ops.is_tensor(leaf)
+        return np.asarray(leaf) if is_foreign else leaf
+
+    return keras.tree.map_structure(of_leaf, nest)
+
+
+def _is_array(data: Any) -> bool:
+    return hasattr(data, "shape") or hasattr(data, "__array__")
+
+
+def checked_inputs(given: Any, name: str = "x") -> Any:
     """Returns arrays or tensors, one or a nest of them, that a model can be called on.
 
     Args:
-        x: these, all of which are the batch, or something that gives batches: a
-            `tf.data.Dataset`, `keras.utils.PyDataset`, `DataLoader` or generator. Of
-            that the first is taken, without targets and weights.
+        given: inputs, as `read_batch` returns them.
         name: what the argument is called in messages.
 
     Raises:
         TypeError: if there is anything else than arrays in it.
         ValueError: if it is empty, or not all of it is finite.
     """
-    given = _without_targets(x, name)
     batch = keras.tree.map_structure(lambda leaf: _as_array(leaf, name), given)
     leaves = keras.tree.flatten_with_path(batch)
     if not leaves:
-        raise ValueError(_empty(name, f"{name}={x!r}"))
+        raise ValueError(_empty(name, f"{name}={given!r}"))
     for path, leaf in leaves:
         _check_leaf(name, "".join(f"[{key!r}]" for key in path), leaf)
     sizes = {leaf.shape[0] for _, leaf in leaves}
@@ -67,19 +200,6 @@ def check_fits(model: Any, batch: Any, name: str = "x") -> None:
                 "Hand over inputs as for `model.predict`, with their batch axis.",
             )
         )
-
-
-def _without_targets(x: Any, name: str) -> Any:
-    if isinstance(x, keras.utils.PyDataset):
-        return keras.utils.unpack_x_y_sample_weight(x[0])[0]
-    if hasattr(x, "shape") or isinstance(x, (list, tuple, dict, str)):
-        return x
-    if not hasattr(x, "__iter__"):
-        raise TypeError(_no_array(name, x))
-    batch = next(iter(x), None)
-    if batch is None:
-        raise ValueError(_empty(name, f"no batch in a {type(x).__name__}"))
-    return keras.utils.unpack_x_y_sample_weight(batch)[0]
 
 
 def _as_array(leaf: Any, name: str) -> Any:

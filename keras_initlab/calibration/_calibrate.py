@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from .. import _seeds
+from .._batch import check_fits, checked_inputs, read_batch
 from .._choosing import chosen
 from .._drawing import draw
 from .._errors import (
@@ -19,12 +20,12 @@ from .._errors import (
     message,
 )
 from .._fans import Kernel, check_built, kernels
+from .._origins import note
 from .._trained import check_untrained
 from .._unchanged import unchanged
 from .._writing import write
 from ..initializers import Orthogonal
 from ..inspection import check_parts
-from ._batch import check_fits, first_batch
 from ._report import Calibrated
 from ._running import one_pass, reasons_to_leave
 from ._scaling import Wanted
@@ -66,10 +67,11 @@ def calibrate(
 
     Args:
         model: a built Keras model or layer of any kind.
-        x: one batch of inputs `(batch, …)`, an array or a list or dict of them; or
-            data as for `fit` (`tf.data.Dataset`, `PyDataset`, `DataLoader`,
-            generator), of which the first batch is taken and its targets left out. An
-            array is run as a whole: 32 to 256 examples are usual.
+        x: one batch of inputs `(batch, …)`, an array or a list or dict of them; a tuple
+            `(inputs, targets)`; or data as for `fit` (`tf.data.Dataset`, `PyDataset`,
+            `DataLoader`, generator), of which the first batch is taken. Targets are
+            left out; for a model of two inputs, two arrays are these. An array is run
+            as a whole: 32 to 256 examples are usual.
         target_std: the standard deviation of each kernel's output, positive.
         per_channel: give it to each output channel (unit, filter) by itself.
         center_bias: also move biases so that what each kernel adds to its channels is
@@ -128,7 +130,7 @@ def calibrate(
         seed = check_count("seed", seed, usual=0, least=0)
     base = _seeds.fresh() if seed is None else seed
     with unchanged(model):
-        batch = first_batch(x)
+        batch = checked_inputs(read_batch(model, x, "x").x)
         check_parts(model, batch)
         meant = _meant(model, only)
         if not overwrite:
@@ -140,7 +142,10 @@ def calibrate(
             model, batch, meant, lambda _: wanted, reasons, drawn, training=training
         )
     rows = [run.rows[id(kernel.variable)] for kernel in meant]
-    return Calibrated(write(model, run.changed(), base), model.name, rows)
+    fresh = run.changed()
+    applied = write(model, fresh, base)
+    note([variable for variable, _ in fresh], {}, is_recommended=True)
+    return Calibrated(applied, model.name, rows)
 
 
 def _meant(

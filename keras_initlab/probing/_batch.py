@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from .._arrays import to_numpy
+from .._batch import check_fits, checked_inputs, gives_batches, read_batch
 from .._errors import message
-from ..calibration._batch import check_fits, first_batch
 
 
 class Batch(NamedTuple):
@@ -31,31 +31,17 @@ class Batch(NamedTuple):
 
 def batch_of(model: Any, x: Any, y: Any, sample_weight: Any) -> Batch:
     """Returns the batch that `probe` was given, or raises if it does not fit."""
-    if _gives_batches(x):
+    given = read_batch(model, x, "x")
+    if gives_batches(x) or given.y is not None:
         if y is not None or sample_weight is not None:
             raise ValueError(_two_sources(x, "y" if y is not None else "sample_weight"))
-        x, y, sample_weight = _first(x)
-    x = first_batch(x)
+        _, y, sample_weight = given
+    x = checked_inputs(given.x)
     check_fits(model, x)
     examples = int(keras.tree.flatten(x)[0].shape[0])
     y = _labels("y", y, examples)
     weights = _labels("sample_weight", sample_weight, examples)
     return Batch(_tensors("x", x), y, weights, examples)
-
-
-def _gives_batches(x: Any) -> bool:
-    if isinstance(x, keras.utils.PyDataset):
-        return True
-    is_array = hasattr(x, "shape") or isinstance(x, (list, tuple, dict, str))
-    return not is_array and hasattr(x, "__iter__")
-
-
-def _first(x: Any) -> tuple[Any, Any, Any]:
-    is_dataset = isinstance(x, keras.utils.PyDataset)
-    batch = next(iter([x[0]] if is_dataset else x), None)
-    if batch is None:
-        first_batch(iter(()))  # which says so
-    return keras.utils.unpack_x_y_sample_weight(batch)
 
 
 def _labels(name: str, values: Any, examples: int) -> Any:

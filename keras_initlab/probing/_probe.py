@@ -50,10 +50,11 @@ def probe(
 
     Args:
         model: a built Keras model or layer.
-        x: one batch of inputs `(batch, …)`, an array or a list or dict of them; or
-            data as for `fit` (`tf.data.Dataset`, `PyDataset`, `DataLoader`,
-            generator), of which the first batch is taken, labels included. An array
-            is run as a whole: 32 to 256 examples are usual.
+        x: one batch of inputs `(batch, …)`, an array or a list or dict of them; a tuple
+            `(inputs, labels)` or `(inputs, labels, weights)`; or data as for `fit`
+            (`tf.data.Dataset`, `PyDataset`, `DataLoader`, generator), of which the
+            first batch is taken, labels included. For a model of two inputs, two arrays
+            are these. An array is run as a whole: 32 to 256 examples are usual.
         y: labels as for `fit`.
         loss: a Keras loss, its name or a function; a list or dict of them for several
             outputs. None for the compiled one.

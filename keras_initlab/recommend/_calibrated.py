@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 
+from .._batch import check_fits, checked_inputs
 from .._fans import Kernel
 from ..calibration import CalibratedKernel
-from ..calibration._batch import check_fits, first_batch
 from ..calibration._running import one_pass, reasons_to_leave
 from ..calibration._scaling import Wanted
 from ..inspection import Inspection
@@ -30,7 +30,7 @@ def batch_of(model: keras.Model, inputs: Any) -> Any:
         TypeError: if there is anything else than arrays in them.
         ValueError: if they are none, empty, not finite or not what the model takes.
     """
-    batch = first_batch(inputs, "data")
+    batch = checked_inputs(inputs, "data")
     check_fits(model, batch, "data")
     count = keras.tree.flatten(batch)[0].shape[0]
     step = -(-count // MOST_EXAMPLES)

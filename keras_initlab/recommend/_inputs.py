@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 
+from .._batch import input_parts
 from .._errors import message
 from ..inspection import Inspection
 
@@ -29,26 +30,6 @@ class InputScale:
     def of(self, entry: int | None) -> float:
         """The root mean square of an input, by its number."""
         return self.overall if entry is None else self.single.get(entry, self.overall)
-
-
-def first_batch(data: Any) -> Any:
-    """Returns the inputs in `data`: those of the first batch of a data set.
-
-    A batch that is a tuple, or a list of arrays as a `DataLoader` gives, holds inputs,
-    and then targets or weights, as in `fit`. Arrays, and lists, tuples and dicts of
-    them, are inputs themselves.
-    """
-    if isinstance(data, (Mapping, Sequence)) or hasattr(data, "__array__"):
-        return data
-    if isinstance(data, keras.utils.PyDataset):
-        batch = data[0]
-    elif isinstance(data, Iterable):
-        batch = next(iter(data), [])
-    else:
-        return data
-    is_list = isinstance(batch, list) and all(hasattr(part, "shape") for part in batch)
-    is_split = isinstance(batch, tuple) or is_list
-    return batch[0] if is_split and batch else batch
 
 
 def input_scale(model: Any, inspection: Inspection, data: Any) -> InputScale:
@@ -98,17 +79,7 @@ def _count_of_inputs(model: Any, data: Any) -> int:
     structure = getattr(model, "_inputs_struct", None)
     if structure is not None:
         return len(keras.tree.flatten(structure))
-    if isinstance(data, Mapping):
-        return len(data)
-    shapes = getattr(model, "_build_shapes_dict", None) or {}
-    nested = [shape for shape in shapes.values() if _is_nested(shape)]
-    return sum(map(len, nested)) or max(1, len(shapes))
-
-
-def _is_nested(shape: Any) -> bool:
-    return isinstance(shape, (list, tuple)) and any(
-        isinstance(part, (list, tuple)) for part in shape
-    )
+    return len(data) if isinstance(data, Mapping) else max(1, len(input_parts(model)))
 
 
 def _in_order(model: Any, data: Any) -> list[Any]:

@@ -8,15 +8,17 @@ from typing import Any
 
 import keras
 
+from .._batch import read_batch
 from .._errors import check_choice, check_positive, message
 from .._unchanged import unchanged
 from ..inspection import Inspection, inspect
 from ._calibrated import batch_of, measured_choices
-from ._inputs import InputScale, first_batch, input_scale, one_batch
+from ._chain import chain_widths
+from ._inputs import InputScale, input_scale, one_batch
 from ._measured import Measured, measure, unknown_signals
 from ._outputs import log_priors, logits_of
 from ._recommendation import Recommendation
-from ._rules import chain_widths, recommend_widths, rules_choices
+from ._rules import recommend_widths, rules_choices
 from ._signal import signal_choices, with_priors
 
 _POLICIES = ("calibrated", "rules", "signal")
@@ -63,10 +65,11 @@ def recommend(
             data.
         data: inputs to measure `input_std` on instead, each input's own: an array
             `(examples, ...)`; for several inputs a list or tuple of arrays, or a dict
-            by name; or a data set, as `tf.data.Dataset` or `PyDataset`, whose first
-            batch counts (of a batch `(inputs, targets)`, the inputs). Inputs that only
-            embeddings read are no signal. Where something is computed from the inputs
-            before the first kernels read it (rescaled, standardized, joined), or
+            by name; a tuple `(inputs, targets)`, of which the inputs count; or a data
+            set, as `tf.data.Dataset`, `PyDataset` or `DataLoader`, of which the first
+            batch does. For a model of two inputs, two arrays are these. Inputs that
+            only embeddings read are no signal. Where something is computed from the
+            inputs before the first kernels read it (rescaled, standardized, joined), or
             kernels are frozen, the model runs on them, so far as that takes, to measure
             what these kernels read. The policy `"calibrated"` needs it. For a run, of
             arrays of more than 256 examples as many are taken, evenly spread.
@@ -119,7 +122,7 @@ def _recommend(
                 "Pass a batch of inputs, or use the policy 'signal'.",
             )
         )
-    inputs = first_batch(data)
+    inputs = None if data is None else read_batch(model, data, "data").x
     inspection = inspect(model, inputs)
     logits = logits_of(model, inspection)
     offsets = log_priors(model, inspection, logits, class_priors)
