@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
 from collections.abc import Callable, Iterator
 
-import keras
 import numpy as np
 
 
@@ -36,7 +36,8 @@ def rewinding() -> Callable[[], None]:
         True
     """
     python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002
-    tensors = _of_torch() if keras.backend.backend() == "torch" else _nothing
+    # A model may draw from it on any backend.
+    tensors = _of_torch() if "torch" in sys.modules else _nothing
 
     def rewind() -> None:
         random.setstate(python)

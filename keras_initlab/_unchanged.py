@@ -19,7 +19,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
+from ._random import rewinding
 
 try:
     from keras.src.backend.common import global_state as _global_state
@@ -37,7 +37,7 @@ def unchanged(*roots: Any) -> Iterator[None]:
     block draws differs from what is drawn after it, and is the same every time.
     """
     state = () if _global_state is None else (vars(_global_state.GLOBAL_STATE_TRACKER),)
-    restore = _remembered((*roots, *state)), *_generators()
+    restore = _remembered((*roots, *state)), rewinding()
     random.seed(random.getrandbits(64))
     try:
         yield
@@ -103,15 +103,3 @@ def _are_same(now: Iterable[Any], before: Iterable[Any]) -> bool:
     """Whether two rows hold the very same objects."""
     now, before = list(now), list(before)
     return len(now) == len(before) and all(map(operator.is_, now, before))
-
-
-def _generators() -> Iterator[Callable[[], None]]:
-    """Returns what puts each global random generator back."""
-    yield functools.partial(random.setstate, random.getstate())
-    yield functools.partial(np.random.set_state, np.random.get_state())  # noqa: NPY002
-    torch = sys.modules.get("torch")  # a model may draw from it on any backend
-    if torch is not None:
-        yield functools.partial(torch.set_rng_state, torch.get_rng_state())
-        if torch.cuda.is_initialized():
-            states = torch.cuda.get_rng_state_all()
-            yield functools.partial(torch.cuda.set_rng_state_all, states)

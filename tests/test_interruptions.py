@@ -15,7 +15,6 @@ from interruptions import ERRORS, Lines, failing_assigns, killed
 from keras import layers
 
 from keras_initlab import audit, calibrate, probe, recommend, reinitialize
-from keras_initlab.callbacks import DormantUnitRecycler
 from keras_initlab.callbacks._recyclable import recyclable
 from keras_initlab.callbacks._renewal import renew
 
