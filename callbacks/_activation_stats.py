@@ -53,7 +53,9 @@ class ActivationStatsLogger(ObservingCallback):
     blows up or dies out, and layers that stay the same for every example and unit.
 
     What cannot be seen, as `DeadReLULogger` says, is NaN; also what is no single
-    tensor, and the pre-activations of recurrent layers.
+    tensor, and the pre-activations of recurrent layers. In a layer with a `call` of its
+    own, pre-activations are NaN as well if that does not call the layer's `activation`,
+    if this is compiled (as by `jax.jit`), or under a profiler such as `cProfile`.
 
     Args:
         every: observe every n-th step, or the steps for which a function says so; the

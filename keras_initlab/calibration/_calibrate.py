@@ -57,8 +57,11 @@ def calibrate(
     time cannot be corrected while it runs: in recurrent layers the kernel is scaled by
     the standard deviation of the input projection (without bias and state), and the
     recurrent kernel drawn orthogonal for each gate. Positions that a mask hides count
-    as others do. Left as they are, each with its reason in the result: frozen and
-    quantized kernels, those of custom layers (but layers inside these are calibrated),
+    as others do. A layer that overrides the `call` of Keras's is called twice, from
+    the same state: with its old kernel and with its new one. Left as they are, each
+    with its reason in the result: frozen and quantized kernels, those of custom layers
+    (but layers inside these are calibrated), those of a `call` that does not hand what
+    they compute to the layer's activation, or does not compute in proportion to them,
     those whose output is constant or holds fewer than 8 values, and those that the
     pass does not reach. Biases keep their values; if these vary, the kernel's factor
     takes that into account. Embeddings are brought to the standard deviation as well;

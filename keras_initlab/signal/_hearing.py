@@ -104,7 +104,7 @@ def _overheard(
         return method(*args, **kwargs), None
     received: list[Any] = [None]
 
-    def profile(frame: Any, event: str, argument: Any) -> None:
+    def profile(frame: Any, event: Any, argument: Any) -> None:
         if event == "call" and frame.f_code is start.code:
             _note(frame, layer, start, received)
         if outer is not None:
