@@ -37,3 +37,12 @@ def relu_model(*more, **options):
 def fit(model, *callbacks, x=X, epochs=1, **options):
     options = {"batch_size": 4, "shuffle": False, "verbose": 0, **options}
     model.fit(x, X[:, :2], epochs=epochs, callbacks=[*callbacks], **options)
+
+
+def figures(history):
+    """The numbers of a history in order, whatever the layers are called."""
+    if hasattr(history, "values"):
+        history = list(history.values())
+    if isinstance(history, list | tuple):
+        return [leaf for one in history for leaf in figures(one)]
+    return [np.asarray(history)]

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from custom_training import Gan
-from keras import layers, optimizers
+from keras import layers, ops, optimizers
 from oracles import (
     BACKEND,
     MODES,
@@ -1024,3 +1024,76 @@ def test_clipped_and_updates_reach_the_logs():
 def test_flags_out_of_range(argument):
     with pytest.raises(ValueError, match=rf"`{argument}`.*{argument}='?yes"):
         GradientNormLogger(**{argument: "yes"})
+
+
+# --- Precisions ----------------------------------------------------------------------
+
+
+class Complex(layers.Layer):
+    """A kernel of complex numbers."""
+
+    def build(self, shape):
+        def ones(shape, dtype=None):
+            return ops.cast(ops.ones(shape), dtype)
+
+        shape = (shape[-1], 3)
+        self.kernel = self.add_weight(shape=shape, dtype="complex64", initializer=ones)
+
+    def call(self, x):
+        z = ops.matmul(ops.cast(x, "complex64"), self.kernel)
+        return ops.real(z * ops.cast(1 + 2j, "complex64"))
+
+
+class WithNone(layers.Layer):
+    """A variable without any entries."""
+
+    def build(self, shape):
+        self.none = self.add_weight(shape=(0, shape[-1]))
+        self.shift = self.add_weight(shape=shape[-1:])
+
+    def call(self, x):
+        return x + self.shift + ops.sum(self.none, axis=0)
+
+
+def dense_of(*policies, units=3):
+    return [layers.Dense(units, "relu", dtype=policy) for policy in policies]
+
+
+PRECISIONS = {
+    "float64": lambda: dense_of("float64", "float64"),
+    "float64, more than one sum holds": lambda: dense_of("float64", units=2**16),
+    "several": lambda: dense_of("float64", "float16", "bfloat16", "float32"),
+    "half": lambda: dense_of("float16", "mixed_float16"),
+    "complex": lambda: [Complex(), *dense_of("float32")],
+    "empty": lambda: [WithNone(), *dense_of("float32")],
+}
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+@pytest.mark.filterwarnings("ignore:You are casting an input of type complex64")
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64")
+def test_every_precision_trains_as_unobserved_and_has_its_norms(name):
+    x, y = np.eye(4)[:, :3], np.ones((4, 1))
+    runs = []
+    for every in (0, 1):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((3,)), *PRECISIONS[name]()])
+        model.add(layers.Dense(1))
+        model.compile(optimizers.SGD(0.01), "mse", run_eagerly=True)
+        start = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
+        norms = GradientNormLogger(1, clipped=True, updates=True, alerts=False)
+        model.fit(x, y, verbose=0, callbacks=[norms] if every else [])
+        runs.append([keras.ops.convert_to_numpy(v) for v in model.trainable_variables])
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one, other)
+    found = np.ravel([*norms.history["variables"].values()])
+    moved = [
+        np.linalg.norm(np.ravel(after).astype("complex128") - np.ravel(before))
+        for before, after in zip(start, runs[1], strict=True)
+    ]
+    if name not in ("half", "several"):  # a weight of float16 moves by whole steps
+        np.testing.assert_allclose(found * 0.01, moved, 1e-2, 1e-6)
+    whole = np.sqrt(np.sum(found**2))
+    np.testing.assert_allclose(norms.history["global_norm"], whole, 1e-5)
+    np.testing.assert_allclose(norms.history["clipped_global_norm"], whole, 1e-2)
+    assert np.isfinite(norms.history["update_ratio"]).all()

@@ -134,7 +134,8 @@ def _draw_means(axes: Any, history: Mapping[str, Any], line: Timeline) -> None:
 
 
 def _draw_map(axes: Any, history: Mapping[str, Any], line: Timeline) -> None:
-    mesh = heat_map(axes, history["std"], line)
+    absent = np.isnan(rows_of(history["zero_share"]))
+    mesh = heat_map(axes, history["std"], line, absent=absent)
     color_bar(axes, mesh)
     axes.set_xlabel(line.name)
     axes.set_title("Std after activation")

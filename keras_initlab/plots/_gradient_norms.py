@@ -65,7 +65,7 @@ def gradient_norms(logger: Any, title: str = "") -> Any:
             len(heights), 1, sharex=True, squeeze=False, height_ratios=heights
         )[:, 0]
         if layers:
-            _draw_rows(panels[0], layers, line, "layer")
+            _draw_rows(panels[0], layers, history, line, "layer")
         _draw_norms(panels[1 if layers else 0], history, line)
         if "update_ratio" in history:
             _draw_ratios(panels[-1], history, line)
@@ -114,7 +114,7 @@ def gradient_heat_map(logger: Any, by: str = "layer", title: str = "") -> Any:
     with style():
         figure = new_figure(8.5, height_of(len(rows)) + _REST, title)
         axes = figure.subplots()
-        _draw_rows(axes, rows, line, by)
+        _draw_rows(axes, rows, history, line, by)
         first = _first_nonfinite(logger, {**history, "layers": rows})
         if first is not None:
             _draw_first([axes], first, {"layers": rows}, line)
@@ -123,8 +123,17 @@ def gradient_heat_map(logger: Any, by: str = "layer", title: str = "") -> Any:
     return figure
 
 
-def _draw_rows(axes: Any, rows: Mapping[str, Any], line: Timeline, by: str) -> None:
-    mesh = heat_map(axes, rows, line)
+def _draw_rows(
+    axes: Any,
+    rows: Mapping[str, Any],
+    history: Mapping[str, Any],
+    line: Timeline,
+    by: str,
+) -> None:
+    whole = np.asarray(history["global_norm"], dtype="float64")
+    # A number that breaks breaks the global norm, too.
+    absent = np.isnan(rows_of(rows)) & np.isfinite(whole)
+    mesh = heat_map(axes, rows, line, absent=absent, reason="not trained")
     label_rows(axes, rows)
     axes.set_ylabel(by + axes.get_ylabel().removeprefix("layer"))
     color_bar(axes, mesh, "gradient norm")
@@ -177,7 +186,8 @@ def _first_nonfinite(logger: Any, history: Mapping[str, Any]) -> _First | None:
     """Returns what the logger has found, else the last layer whose norm breaks first.
 
     Gradients run backwards, so that the last layer is the first to break. One whose
-    norm is NaN from beginning to end is out of the optimizer's reach.
+    norm is NaN from beginning to end is out of the optimizer's reach; one whose norm is
+    NaN where the global one is finite did not train at that time.
     """
     found = getattr(logger, "first_nonfinite", None)
     at = np.flatnonzero(np.asarray(history["step"]) == getattr(found, "step", None))
@@ -186,7 +196,7 @@ def _first_nonfinite(logger: Any, history: Mapping[str, Any]) -> _First | None:
     whole = np.asarray(history["global_norm"], dtype="float64")[None]
     is_finite = np.isfinite([*rows_of(history["layers"]), *whole])
     is_known = is_finite.any(axis=1) if is_finite.any() else np.ones(len(is_finite))
-    broken = ~is_finite & is_known.astype(bool)[:, None]
+    broken = ~is_finite & is_known.astype(bool)[:, None] & ~np.isfinite(whole)
     if not broken.any():
         return None
     index = int(np.flatnonzero(broken.any(axis=0))[0])

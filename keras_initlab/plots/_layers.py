@@ -37,11 +37,21 @@ def heat_map(
     by_layer: Mapping[str, Any],
     line: Timeline,
     span: tuple[float, float] | None = None,
+    absent: np.ndarray | None = None,
+    reason: str = "not seen",
 ) -> Any:
     """Draws layer × time as colors: a log scale, or a linear one over a span.
 
     On a log scale zeros are grey, and what is not finite vermilion; on a linear one,
     that of shares, what was not seen is grey.
+
+    Args:
+        axes: where to draw.
+        by_layer: a row for each layer.
+        line: when.
+        span: that of a linear scale.
+        absent: where there is nothing to show, `(layers, observations)`: left white.
+        reason: why there is nothing.
 
     Returns:
         The mesh that a color bar explains.
@@ -60,8 +70,12 @@ def heat_map(
     mesh.set(clim=(low, high), rasterized=True)  # a picture within an SVG or a PDF
     axes.set_facecolor(GREY)
     broken = ~np.isfinite(values)
+    if absent is not None:
+        broken &= ~absent
+        _mark(axes, mesh, line.edges, edges, absent, "white", reason)
     if is_log:
-        _mark(axes, mesh, line.edges, edges, broken)
+        label = "NaN or infinite"
+        _mark(axes, mesh, line.edges, edges, broken, VERMILION, label)
     if np.any((values == 0) if is_log else broken):
         _explain(axes, GREY, "0" if is_log else "not seen")
     axes.grid(False)
@@ -70,24 +84,34 @@ def heat_map(
     return mesh
 
 
-def _mark(axes: Any, mesh: Any, x: np.ndarray, y: np.ndarray, broken: Any) -> None:
-    """Paints what is not finite over the gaps that it leaves."""
-    if not broken.any():
+def _mark(
+    axes: Any,
+    mesh: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    where: np.ndarray,
+    color: str,
+    label: str,
+) -> None:
+    """Paints some of the gaps that numbers which are not finite leave."""
+    if not where.any():
         return
     axes.pcolormesh(
         x,
         y,
-        np.ma.masked_array(np.ones(broken.shape), ~broken),
-        cmap=mesh.get_cmap().with_extremes(over=VERMILION),
+        np.ma.masked_array(np.ones(where.shape), ~where),
+        cmap=mesh.get_cmap().with_extremes(over=color),
         vmin=-1,
         vmax=0,
         rasterized=True,
     )
-    _explain(axes, VERMILION, "NaN or infinite")
+    _explain(axes, color, label)
 
 
 def _explain(axes: Any, color: str, label: str) -> None:
-    axes.plot([], [], linestyle="", marker="s", markersize=8, color=color, label=label)
+    edge = "black" if color == "white" else color
+    look = {"color": color, "markeredgecolor": edge, "markersize": 8}
+    axes.plot([], [], linestyle="", marker="s", label=label, **look)
 
 
 def log_span(values: np.ndarray) -> tuple[float, float]:

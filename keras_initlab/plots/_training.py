@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._errors import message
+from ._histories import rows_of
 from ._style import color, marker, new_figure, style, whole_numbers
 
 _TINY = 1e-30
@@ -101,7 +102,9 @@ def _draw_curves(axes: Any, curves: Mapping[str, np.ndarray], metric: str) -> No
 
 def _draw_norms(axes: Any, loggers: Mapping[str, Any]) -> None:
     for index, (label, logger) in enumerate(loggers.items()):
-        layers = np.array(list(logger.history["layers"].values()))
+        layers = rows_of(logger.history["layers"])
+        if not layers.size:
+            continue  # it has observed nothing
         depth = np.arange(1, len(layers) + 1)
         for observation, dashes in ((0, "--"), (-1, "-")):
             axes.plot(
@@ -139,7 +142,8 @@ def _draw_dead(axes: Any, loggers: Mapping[str, Any]) -> None:
 def _finish(axes: Any) -> None:
     """Whole numbers below, and a legend that covers nothing."""
     whole_numbers(axes.xaxis)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
 
 
 def _metric(history: Any, metric: str, label: str) -> np.ndarray:
