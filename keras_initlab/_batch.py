@@ -176,11 +176,15 @@ def checked_inputs(given: Any, name: str = "x") -> Any:
     return batch
 
 
-def check_fits(model: Any, batch: Any, name: str = "x") -> None:
-    """Raises if a model that knows its inputs cannot take these."""
+def fitted(model: Any, batch: Any, name: str = "x") -> Any:
+    """Returns inputs in the structure that a model is called on.
+
+    Raises:
+        ValueError: if a model that knows its inputs cannot take these.
+    """
     expected = getattr(model, "_inputs_struct", getattr(model, "inputs", None))
     if expected is None:
-        return  # its own `call` decides
+        return batch  # its own `call` decides
     shapes = {t.name: tuple(t.shape) for t in keras.tree.flatten(expected)}
     if isinstance(expected, dict):
         shapes = {key: tuple(tensor.shape) for key, tensor in expected.items()}
@@ -200,6 +204,13 @@ def check_fits(model: Any, batch: Any, name: str = "x") -> None:
                 "Hand over inputs as for `model.predict`, with their batch axis.",
             )
         )
+    if isinstance(batch, dict):
+        return batch
+    structure = getattr(model, "_inputs_struct", None)
+    leaves = keras.tree.flatten(batch)
+    if structure is None:
+        return leaves[0] if len(leaves) == 1 else batch
+    return keras.tree.pack_sequence_as(structure, leaves)
 
 
 def _as_array(leaf: Any, name: str) -> Any:

@@ -460,3 +460,143 @@ def test_advice_for_another_model_is_refused():
         with pytest.raises(ValueError, match=text):
             advice.compare(recommend(other))
     assert len(advice.compare(recommend(one, "rules"))) == 2
+
+
+# ---- data -----------------------------------------------------------------------
+
+
+class Pairs(keras.utils.PyDataset):
+    def __init__(self, *batch):
+        super().__init__()
+        self.batch = batch
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.batch
+
+
+def as_table(x):
+    return pytest.importorskip("pandas").DataFrame(x)
+
+
+SMALL = X[:, :16]
+TARGETS = 1000 * SMALL
+ONES = np.ones(len(X), "float32")
+FORMS = {
+    "array": lambda x, y: x,
+    "tensor": lambda x, y: keras.ops.convert_to_tensor(x),
+    "list": lambda x, y: [x],
+    "pair": lambda x, y: (x, y),
+    "with weights": lambda x, y: (x, y, ONES),
+    "alone": lambda x, y: (x,),
+    "table": lambda x, y: as_table(x),
+    "tables": lambda x, y: (as_table(x), as_table(y)),
+    "generator": lambda x, y: iter([(x, y)]),
+    "loader": lambda x, y: iter([[x, y]]),  # a DataLoader makes lists of tuples
+    "inputs alone": lambda x, y: iter([x]),
+    "PyDataset": Pairs,
+    "PyDataset with weights": lambda x, y: Pairs(x, y, ONES),
+}
+
+
+def square():
+    model = keras.Sequential([keras.Input((16,), name="given"), layers.Dense(16)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def scale_read(report):
+    return report[0].input.std
+
+
+READERS = {
+    "recommend": lambda m, d: recommend(m, data=d)[0].forward_gain,
+    "calibrated": lambda m, d: recommend(m, "calibrated", data=d)[0].forward_gain,
+    "audit": lambda m, d: len(audit(m, d)),
+    "calibrate": lambda m, d: calibrate(m, d)[0].std_after,
+    "probe": lambda m, d: scale_read(probe(m, d)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_data_of_every_form_is_one_to_every_function(form):
+    for name, read in READERS.items():
+        expected = read(square(), SMALL)
+        found = read(square(), FORMS[form](SMALL, TARGETS))
+        assert found == pytest.approx(expected, rel=1e-5), name
+
+
+def test_probe_takes_the_labels_that_come_with_the_inputs():
+    model = square()
+    expected = probe(model, SMALL, TARGETS)
+    weighted = probe(model, SMALL, TARGETS, sample_weight=3 * ONES)
+    assert expected.loss_name == "compiled"
+    assert probe(model, (SMALL, TARGETS)).loss == expected.loss
+    assert probe(model, (SMALL, TARGETS, 3 * ONES)).loss == weighted.loss
+    with pytest.raises(ValueError, match="y beside x of type tuple"):
+        probe(model, (SMALL, TARGETS), TARGETS)
+
+
+class Both(keras.Model):
+    """A model of two inputs with a `call` of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = layers.Dense(4), layers.Dense(4)
+
+    def call(self, inputs):
+        return self.left(inputs[0]) + self.right(inputs[1])
+
+
+def functional():
+    left, right = keras.Input((8,), name="left"), keras.Input((8,), name="right")
+    return keras.Model([left, right], layers.Dense(4)(left) + layers.Dense(4)(right))
+
+
+def by_name():
+    left, right = keras.Input((8,), name="left"), keras.Input((8,), name="right")
+    given = {"left": left, "right": right}
+    return keras.Model(given, layers.Dense(4)(left) + layers.Dense(4)(right))
+
+
+def own_call():
+    model = Both()
+    model([SMALL[:, :8], SMALL[:, 8:]])
+    return model
+
+
+@pytest.mark.parametrize("build", [functional, by_name, own_call])
+def test_a_pair_for_a_model_of_two_inputs_is_these(build):
+    left, right, y = SMALL[:, :8], 50 * SMALL[:, 8:], TARGETS[:, :4]
+    given = {"left": left, "right": right} if build is by_name else [left, right]
+    forms = {
+        "pair": (left, right),
+        "with targets": (given, y),
+        "with weights": (given, y, ONES),
+        "batches of pairs": iter([(left, right)]),
+        "batches with targets": iter([(given, y)]),
+        "loader": iter([[given, y]]),
+    }
+    expected = [row.to_dict() for row in recommend(build(), data=given)]
+    for name, form in forms.items():
+        found = [row.to_dict() for row in recommend(build(), data=form)]
+        gains = [[row["forward_gain"] for row in rows] for rows in (found, expected)]
+        assert gains[0] == gains[1], name
+    for form in ((left, right), (given, y)):
+        assert len(calibrate(build(), form).changed) == 2
+        assert probe(build(), form, loss=None if form[1] is right else "mse")
+
+
+def test_more_than_a_tuple_can_mean_is_refused():
+    for read in READERS.values():
+        with pytest.raises(ValueError, match="4 parts for 1 inputs"):
+            read(square(), (SMALL,) * 4)
+
+
+def test_no_batch_is_told():
+    for name, read in READERS.items():
+        argument = "x" if name in ("calibrate", "probe") else "data"
+        with pytest.raises(ValueError, match=f"`{argument}` must hold at least one"):
+            read(square(), iter([]))

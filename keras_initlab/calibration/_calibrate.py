@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from .. import _seeds
-from .._batch import check_fits, checked_inputs, read_batch
+from .._batch import checked_inputs, fitted, read_batch
 from .._choosing import chosen
 from .._drawing import draw
 from .._errors import (
@@ -133,12 +133,11 @@ def calibrate(
         seed = check_count("seed", seed, usual=0, least=0)
     base = _seeds.fresh() if seed is None else seed
     with unchanged(model):
-        batch = checked_inputs(read_batch(model, x, "x").x)
+        batch = fitted(model, checked_inputs(read_batch(model, x, "x").x))
         check_parts(model, batch)
         meant = _meant(model, only)
         if not overwrite:
             _check_untrained(model, meant, is_part=only is not None)
-        check_fits(model, batch)
         reasons = reasons_to_leave(model, meant)
         drawn = _drawn(meant, reasons, base, orthogonal)
         run = one_pass(

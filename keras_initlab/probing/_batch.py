@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from .._arrays import to_numpy
-from .._batch import check_fits, checked_inputs, gives_batches, read_batch
+from .._batch import checked_inputs, fitted, gives_batches, read_batch
 from .._errors import message
 
 
@@ -36,8 +36,7 @@ def batch_of(model: Any, x: Any, y: Any, sample_weight: Any) -> Batch:
         if y is not None or sample_weight is not None:
             raise ValueError(_two_sources(x, "y" if y is not None else "sample_weight"))
         _, y, sample_weight = given
-    x = checked_inputs(given.x)
-    check_fits(model, x)
+    x = fitted(model, checked_inputs(given.x))
     examples = int(keras.tree.flatten(x)[0].shape[0])
     y = _labels("y", y, examples)
     weights = _labels("sample_weight", sample_weight, examples)

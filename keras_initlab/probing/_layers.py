@@ -37,6 +37,7 @@ class LayerSignal:
         units: how many units it has.
         saturated_share: the share of outputs within 1 % of the range of its activation
             from either limit; None for activations without two limits.
+        usually_saturated: that share for N(0, 1) pre-activations: half for ReLU6.
         variance_preservation: the std of its pre-activations over that of what it
             received; over 1 for a layer that reads the model's input; 0 where the std
             received is 0. None without a kernel.
@@ -57,6 +58,7 @@ class LayerSignal:
     dead_units: tuple[int, ...] = ()
     units: int = 0
     saturated_share: float | None = None
+    usually_saturated: float = 0.0
     variance_preservation: float | None = None
     gradient: GradientSpread | None = None
     weights: tuple[WeightSignal, ...] = ()
@@ -163,6 +165,7 @@ def _layer_signal(
         dead_units=dead,
         units=len(fired),
         saturated_share=near if one.limits is not None else None,
+        usually_saturated=one.usually_near,
         variance_preservation=_preservation(one, before, given, is_first),
         gradient=_gradient(one, scale),
         weights=weights,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import statistics
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from ._figures import (
     unit_axis,
 )
 
+_NORMAL, _QUANTILES = statistics.NormalDist(), 1000
 _REMEMBERED = 8  # what a layer reads is what one just before it returned
 
 
@@ -40,6 +42,7 @@ class Watched:
             whether it is the first to return what is not finite.
         activation: what it applies to its output, None for linear.
         limits: the activation's lower and upper limit, if it has both.
+        usually_near: the share of its outputs near a limit for N(0, 1) inputs.
         shape: of what it returned last.
         calls: how often it was seen to return.
         inputs: figures of what it received, one a call.
@@ -57,6 +60,7 @@ class Watched:
     is_row: bool
     activation: Any = None
     limits: tuple[float, float] | None = None
+    usually_near: float = 0.0
     shape: tuple[int, ...] = ()
     calls: int = 0
     inputs: list[Figures] = field(default_factory=list)
@@ -182,9 +186,17 @@ def _of_interest(path: str, operation: Any) -> Watched:
     limits = rails(activation) if activation is not None and not is_loop else None
     if limits is None or limits.low is None or limits.high is None:
         return Watched(path, operation, is_row, activation)
-    return Watched(
-        path, operation, is_row, activation, (float(limits.low), float(limits.high))
-    )
+    both = float(limits.low), float(limits.high)
+    usually = _usually_near(activation, both)
+    return Watched(path, operation, is_row, activation, both, usually)
+
+
+def _usually_near(activation: Any, limits: tuple[float, float]) -> float:
+    """As half of a ReLU6, which is off there as a ReLU is."""
+    normal = [_NORMAL.inv_cdf((i + 0.5) / _QUANTILES) for i in range(_QUANTILES)]
+    given = ops.convert_to_tensor(np.asarray(normal, "float32"))
+    values = np.asarray(ops.convert_to_numpy(activation(given)))
+    return near_rails(values, None, limits) / _QUANTILES
 
 
 def weights_of(operation: Any) -> list[Any]:

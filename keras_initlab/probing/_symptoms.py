@@ -82,7 +82,8 @@ def symptoms(
       (L2 norm over all outputs) 1,000 times below (above) that of the last layer.
     - *symmetric units*: units with equal weights, biases and gradients.
     - *saturated*: more than half of the outputs lie within 1 % of the activation's
-      range from its limits.
+      range from its limits; of those that would not at N(0, 1) pre-activations, where
+      half of a ReLU6 is off.
     - *dead units*: more than half of the units of a layer with an activation are 0 for
       each of 8 or more examples.
     """
@@ -230,9 +231,10 @@ def _of_layer(one: LayerSignal, examples: int) -> Iterator[Symptom]:
             count = float(weight.symmetric_units)
             yield Symptom("symmetric units", one.path, count, 0.0, text)
     share = one.saturated_share
-    if share is not None and share > LOST_SHARE:
+    most = 1 - LOST_SHARE * (1 - one.usually_saturated)
+    if share is not None and share > most:
         text = f"{one.path} is saturated: {share:.0%} of its {one.activation} are flat."
-        yield Symptom("saturated", one.path, share, LOST_SHARE, text)
+        yield Symptom("saturated", one.path, share, most, text)
     is_judged = one.activation != "linear" and examples >= FEWEST_EXAMPLES
     if is_judged and one.dead_share > LOST_SHARE:
         text = (

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from .._batch import check_fits, checked_inputs
+from .._batch import checked_inputs, fitted
 from .._fans import Kernel
 from ..calibration import CalibratedKernel
 from ..calibration._running import one_pass, reasons_to_leave
@@ -30,8 +30,7 @@ def batch_of(model: keras.Model, inputs: Any) -> Any:
         TypeError: if there is anything else than arrays in them.
         ValueError: if they are none, empty, not finite or not what the model takes.
     """
-    batch = checked_inputs(inputs, "data")
-    check_fits(model, batch, "data")
+    batch = fitted(model, checked_inputs(inputs, "data"), "data")
     count = keras.tree.flatten(batch)[0].shape[0]
     step = -(-count // MOST_EXAMPLES)
     return keras.tree.map_structure(lambda leaf: leaf[::step], batch)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from ..inspection import Inspection, KernelRecord, Link, Merge
 
+_FIRST = ("query", "key", "value", "recurrent input")
+
 
 def chain_widths(inspection: Inspection) -> list[int]:
     """Returns the widths along the longest chain of kernels that carry the signal.
@@ -52,16 +54,12 @@ def _longest_chain(inspection: Inspection) -> list[KernelRecord]:
     while chain[-1] is not None:
         chain.append(before[chain[-1]])
     found = [inspection.kernels[one] for one in reversed(chain) if one is not None]
-    return [
-        kernel
-        for kernel, reader in itertools.pairwise([*found, None])
-        if not (_is_in_attention(kernel) or (reader and reader.layer is kernel.layer))
-    ] or found
+    return [one for one in found if not _is_first_of_several(one)] or found
 
 
-def _is_in_attention(kernel: KernelRecord) -> bool:
-    """Whether it is a part of an attention layer, whose last kernel counts alone."""
-    return kernel.role in ("query", "key", "value")
+def _is_first_of_several(kernel: KernelRecord) -> bool:
+    """Whether a later kernel of its layer stands for it too."""
+    return kernel.role in _FIRST or kernel.kernel.name == "depthwise_kernel"
 
 
 def _width(kernel: KernelRecord, reader: KernelRecord | None) -> int:
