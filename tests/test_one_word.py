@@ -47,10 +47,10 @@ def trained(model, x):
 
     y = keras.tree.map_structure(target, model.predict(x, EXAMPLES, verbose=0))
     model.compile(keras.optimizers.Adam(1e-3), "mse")
-    loggers = [
-        kind(every=1, alerts=False)
-        for kind in (GradientNormLogger, DeadReLULogger, ActivationStatsLogger)
-    ]
+    kinds = [GradientNormLogger, ActivationStatsLogger]
+    if any("relu" in one.activation for one in probe(model, x)):
+        kinds.append(DeadReLULogger)
+    loggers = [kind(every=1, alerts=False) for kind in kinds]
     model.fit(x, y, EXAMPLES, epochs=STEPS, verbose=0, callbacks=loggers)
     alerts = [
         (type(logger).__name__, one.rule, one.path, one.value)

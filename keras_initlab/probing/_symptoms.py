@@ -8,11 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ._layers import LayerSignal
+from ._spans import change, directions, tail
 
-# He et al. 2015 (1502.01852, figures 2 and 3): with Glorot's scale, 22 layers of ReLU
-# (a signal 2^11 times smaller) converge later, 30 layers (2^15) not at all. A thousand
-# lies below both, and is where float16 ends to resolve what is added to 1.
-SPAN = 1e3
 # Rounding alone makes float32 outputs that should be alike differ by about 1e-7.
 ALIKE = 1e-6
 # A layer of which more than half is lost has less than half of its width.
@@ -171,9 +168,9 @@ def _forward(layers: Sequence[LayerSignal]) -> Iterator[Symptom]:
     sizes = [_varying(one) for one in kernels]
     lower, upper = _range(kernels)
     if lower:
-        for kind, is_beyond, limit in _directions("signal"):
+        for kind, is_beyond, limit in directions("signal"):
             base = lower if limit < 1 else upper
-            start = _tail(sizes, base, is_beyond)
+            start = tail(sizes, base, is_beyond)
             if start is None:
                 continue
             paths = [one.path for one in layers]
@@ -184,8 +181,8 @@ def _forward(layers: Sequence[LayerSignal]) -> Iterator[Symptom]:
             path, ratio = kernels[start].path, (sizes[start] or 0.0) / base
             end = (sizes[-1] or 0.0) / base
             text = (
-                f"The signal is {kind.split()[0]} from {path} on: {_change(ratio)} "
-                f"there and {_change(end)} in the last kernel layer than the std of "
+                f"The signal is {kind.split()[0]} from {path} on: {change(ratio)} "
+                f"there and {change(end)} in the last kernel layer than the std of "
                 f"{base:.3g} that such inputs should give."
             )
             yield Symptom(kind, path, ratio, limit, text)
@@ -207,14 +204,14 @@ def _backward(layers: Sequence[LayerSignal]) -> Iterator[Symptom]:
             yield Symptom("no gradient", one.path, 0.0, 0.0, text)
     living = [(o, n) for o, n in zip(kernels, norms, strict=True) if n]
     sizes: list[float | None] = [n for _, n in reversed(living)]
-    for kind, is_beyond, limit in _directions("gradient"):
-        start = _tail(sizes, base, is_beyond)
+    for kind, is_beyond, limit in directions("gradient"):
+        start = tail(sizes, base, is_beyond)
         if start is None:
             continue
         path, ratio = living[-1 - start][0].path, living[-1 - start][1] / base
         text = (
-            f"The gradient is {kind.split()[0]} from {path} back: {_change(ratio)} "
-            f"there and {_change(living[0][1] / base)} in the first layer than in the "
+            f"The gradient is {kind.split()[0]} from {path} back: {change(ratio)} "
+            f"there and {change(living[0][1] / base)} in the first layer than in the "
             "last."
         )
         yield Symptom(kind, path, ratio, limit, text)
@@ -282,31 +279,3 @@ def _range(kernels: Sequence[LayerSignal]) -> tuple[float, float]:
     varying = given.std if given.example_std is None else given.example_std
     sizes = varying, varying / given.size
     return min(sizes), max(sizes)
-
-
-def _directions(what: str) -> list[tuple[str, Any, float]]:
-    return [
-        (f"vanishing {what}", lambda ratio: ratio < 1 / SPAN, 1 / SPAN),
-        (f"exploding {what}", lambda ratio: ratio > SPAN, SPAN),
-    ]
-
-
-def _tail(sizes: Sequence[float | None], base: float, is_beyond: Any) -> int | None:
-    """Where the stretch at the end begins in which all sizes are beyond the limit."""
-    start = None
-    for index in range(len(sizes) - 1, -1, -1):
-        size = sizes[index]
-        if size is None:
-            continue
-        if not is_beyond(size / base):
-            return start
-        start = index
-    return start
-
-
-def _change(ratio: float) -> str:
-    if ratio == 0:
-        return "0 times as large"
-    return (
-        f"{ratio:.3g} times larger" if ratio > 1 else f"{1 / ratio:.3g} times smaller"
-    )
