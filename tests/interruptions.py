@@ -92,7 +92,8 @@ def killed(action, delays):
     sender = threading.Thread(target=send)
     former = signal.signal(signal.SIGINT, interrupt)
     sender.start()
-    with contextlib.suppress(KeyboardInterrupt):
+    # NumPy and others make errors of their own of what is raised within them.
+    with contextlib.suppress(KeyboardInterrupt, Exception):
         run()
     sender.join()
     assert signal.getsignal(signal.SIGINT) is interrupt

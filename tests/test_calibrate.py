@@ -994,6 +994,9 @@ BAD = {
     "numbers": ([1.0, 2.0], TypeError, r"1.0 \(float\)"),
     "text": ("data.csv", TypeError, r"'data.csv' \(str\)"),
     "texts": (np.array(["a", "b"]), TypeError, "must hold numbers.*<U1"),
+    "complex": (np.ones((4, 6), "complex64"), TypeError, "must hold.*complex64"),
+    "dates": (np.zeros((4, 6), "datetime64[s]"), TypeError, r"must hold.*datetime64"),
+    "records": (np.zeros(4, [("a", "f4")]), TypeError, "must hold numbers.*'a'"),
 }
 
 
@@ -1005,6 +1008,56 @@ def test_bad_data(case):
     with pytest.raises(error, match=text):
         calibrate(model, x)
     assert_same(model, before)
+
+
+CONSTANT = {
+    "ones": np.ones((32, 6)),
+    "zeros": np.zeros((32, 6)),
+    "one row": np.tile(np.random.default_rng(0).normal(size=(1, 6)), (32, 1)),
+    "whole numbers": np.full((32, 6), 2**62),
+    "bytes": np.full((32, 6), 255, "uint8"),
+}
+
+
+@pytest.mark.parametrize("center_bias", [False, True])
+@pytest.mark.parametrize("name", CONSTANT)
+def test_channels_that_are_constant_are_left(name, center_bias):
+    model = mlp()
+    before = weights(model)
+    x = CONSTANT[name]
+    found = calibrate(model, x, per_channel=True, center_bias=center_bias)
+    assert {kernel.note for kernel in found} == {"constant in every channel"}
+    assert_same(model, before)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+def test_inputs_of_any_scale(scale, per_channel):
+    model = mlp()
+    found = calibrate(model, data(6) * np.float32(scale), per_channel=per_channel)
+    assert all(np.isfinite(to_numpy(one)).all() for one in model.variables)
+    assert all(kernel.is_changed for kernel in found)
+    assert ("multiplied by" in found[0].note) == (scale < 1)
+    last = to_numpy(model(data(6) * np.float32(scale)))
+    stds = last.std(axis=0 if per_channel else None)
+    np.testing.assert_allclose(stds, 1, rtol=1e-2)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_weights_that_would_leave_their_dtype_are_refused(per_channel):
+    model = keras.Sequential([Input((6,)), layers.Dense(8, dtype="mixed_float16")])
+    before = weights(model)
+    x = data(6) * np.float32(1e-6)
+    with pytest.raises(ValueError, match=r"must fit float16\. Received: .* \de\+0[67]"):
+        calibrate(model, x, per_channel=per_channel)
+    assert_same(model, before)
+
+
+def test_mixed_precision_keeps_the_precision_of_the_variable():
+    layer = layers.Dense(8, dtype="mixed_float16")
+    calibrate(keras.Sequential([Input((6,)), layer]), data(6))
+    kernel = to_numpy(layer.kernel)
+    assert np.any(kernel != kernel.astype("float16").astype("float32"))
 
 
 def test_bad_data_by_name():

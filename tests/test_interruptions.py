@@ -83,8 +83,10 @@ LOOKING = {
     "probe with labels": lambda model: lambda: probe(model, X, Y),
     "audit": lambda model: lambda: audit(model, data=X),
     "recommend": lambda model: lambda: recommend(model, data=X),
-    "dry run": lambda model: lambda: recommend(model, "calibrated", data=X).apply(
-        seed=1, overwrite=True, dry_run=True
+    "dry run": lambda model: (
+        lambda: recommend(model, "calibrated", data=X).apply(
+            seed=1, overwrite=True, dry_run=True
+        )
     ),
 }
 FUNCTIONS = {one.__name__: one for one in WRITING} | LOOKING

@@ -196,13 +196,17 @@ class Pass(Listener):
         return found
 
     def _multiply(self, kernel: Kernel, variable: Any, factors: np.ndarray) -> None:
-        wide = "float64" if variable.dtype == "float64" else "float32"
-        value = _as_type(self.value(variable), wide)
-        scaled = _as_type(value * _multiplier(factors, wide), variable.dtype)
+        value = self.value(variable)
+        # Not `variable.dtype`: that is the layer's compute dtype while the layer runs.
+        dtype = keras.backend.standardize_dtype(value.dtype)
+        wide = "float64" if dtype == "float64" else "float32"
+        value = _as_type(value, wide)
+        scaled = value * _multiplier(factors, wide)
         low, high = float(factors.min()), float(factors.max())
-        if not 1 / _LARGE < low <= high < _LARGE and _has_left(value, scaled):
-            raise ValueError(_out_of_range(kernel, variable, low, high))
-        self._set(variable, scaled)
+        is_usual = 1 / _LARGE < low <= high < _LARGE
+        if not is_usual and _has_left(value, scaled, kernel.layer.compute_dtype):
+            raise ValueError(_out_of_range(kernel, low, high))
+        self._set(variable, _as_type(scaled, dtype))
 
     def _center(self, product: Any, bias: Bias) -> Any:
         means = centered(product, bias.values)
@@ -241,20 +245,20 @@ def _multiplier(factors: np.ndarray, dtype: str) -> Any:
     )
 
 
-def _has_left(value: Any, scaled: Any) -> bool:
-    """Whether multiplied values have left the range of their dtype, at either end."""
+def _has_left(value: Any, scaled: Any, dtype: str) -> bool:
+    """Whether multiplied values have left the range of a dtype, at either end."""
     before, after = (
-        float(to_numpy(ops.max(ops.abs(_as_type(one, "float32")))))
+        float(to_numpy(ops.cast(ops.max(ops.abs(_as_type(one, dtype))), "float64")))
         for one in (value, scaled)
     )
     return not np.isfinite(after) or (before > 0 and after == 0)
 
 
-def _out_of_range(kernel: Kernel, variable: Any, low: float, high: float) -> str:
+def _out_of_range(kernel: Kernel, low: float, high: float) -> str:
     factors = f"{high:.1g}" if low == high else f"{low:.1g} to {high:.1g}"
     return message(
         f"Layer {kernel.layer.path!r} ({type(kernel.layer).__name__}, kernel "
-        f"{kernel.shape}): calibrated weights must fit {variable.dtype}.",
+        f"{kernel.shape}): calibrated weights must fit {kernel.layer.compute_dtype}.",
         f"inputs for which they are multiplied by {factors}",
         "Scale the data.",
     )
