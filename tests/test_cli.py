@@ -340,12 +340,16 @@ def test_a_wrong_call_shows_the_usage(capsys, arguments):
     assert error.startswith("usage: python -m keras_initlab")
 
 
-def test_our_own_mistakes_keep_their_traceback(saved, monkeypatch):
-    monkeypatch.setattr(
-        "keras_initlab._cli._recommend.recommend", lambda *_: keras.missing
-    )
-    with pytest.raises(AttributeError):
-        main(["recommend", str(saved)])
+def test_our_own_mistakes_keep_their_traceback(capsys, saved, monkeypatch):
+    def fail(*_):
+        raise KeyError("\x1b[31m")
+
+    monkeypatch.setattr("keras_initlab._cli._recommend.recommend", fail)
+    code, out, error = run(capsys, "recommend", saved)
+    assert code == 1
+    assert out == ""
+    assert "Traceback" in error
+    assert error.endswith("KeyError: '\\x1b[31m'\n")
 
 
 def test_the_readme_shows_what_it_prints(capsys, tmp_path, monkeypatch):

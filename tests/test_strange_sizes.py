@@ -247,7 +247,10 @@ EVERY_DAY = ("mlp", "mobilenet", "transformer")
 
 
 @hostile.asks("cli.audit")
-@pytest.mark.filterwarnings("ignore:Skipping variable loading:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Skipping variable loading:UserWarning",
+    "ignore:You are saving a model that has not yet been built:UserWarning",
+)
 @pytest.mark.parametrize(
     "name",
     [
