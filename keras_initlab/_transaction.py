@@ -44,7 +44,9 @@ def uninterrupted(action: Callable[[Callable[[], None]], _Result]) -> _Result:
     """
     known = {number: signal.getsignal(number) for number in signal.valid_signals()}
     # The others' are the system's, or of the program that Python is embedded in.
-    handlers = {number: one for number, one in known.items() if callable(one)}
+    handlers: dict[Any, Any] = {
+        number: one for number, one in known.items() if callable(one)
+    }
     waiting: dict[int, Any] = {}
 
     def note(number: int, frame: Any) -> None:

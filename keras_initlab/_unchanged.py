@@ -80,7 +80,7 @@ def _put_back(held: Iterable[tuple[Any, Any]]) -> None:
     # By the containers' own methods: those of Keras's tracked ones track, or refuse.
     for one, before in held:
         if isinstance(one, dict):
-            kind = OrderedDict if isinstance(one, OrderedDict) else dict
+            kind: Any = OrderedDict if isinstance(one, OrderedDict) else dict
             are_same = (
                 _are_same(kind.keys(one), before),
                 _are_same(kind.values(one), before.values()),

@@ -27,10 +27,9 @@ def harmless_output() -> Iterator[TextIO]:
         The standard output itself, for what is to be colored.
     """
     terminal = sys.stdout
-    with (
-        contextlib.redirect_stdout(_Harmless(sys.stdout)),
-        contextlib.redirect_stderr(_Harmless(sys.stderr)),
-    ):
+    output: Any = _Harmless(sys.stdout)
+    errors: Any = _Harmless(sys.stderr)
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         yield terminal
 
 

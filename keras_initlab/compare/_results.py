@@ -139,7 +139,8 @@ def _fault(line: Any, epochs: int) -> str:
             return f"whose {name!r} is {_shown(line.get(name))}"
     if "error" in line:
         return ""
-    seconds, curves = line.get("seconds"), line.get("curves")
+    seconds: Any = line.get("seconds")
+    curves = line.get("curves")
     if not _is_number(seconds) or not math.isfinite(seconds):
         return f"whose 'seconds' are {_shown(seconds)}"
     if not isinstance(curves, dict) or set(curves) not in _WHOLE:

@@ -19,7 +19,7 @@ def chain_widths(inspection: Inspection) -> list[int]:
     Nothing at all, as of inputs without features, counts as one unit.
     """
     chain = _longest_chain(inspection)
-    pairs = itertools.pairwise([*chain, None])
+    pairs = itertools.zip_longest(chain, chain[1:])
     widths = [_width_read(chain[0]), *(_width(one, reader) for one, reader in pairs)]
     return [max(1, width) for width in widths]
 
