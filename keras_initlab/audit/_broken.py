@@ -45,6 +45,8 @@ def constant(kernels: Sequence[Weights]) -> Iterator[Finding]:
         if not one.is_constant or is_vector:
             continue
         value = float(one.values.flat[0])
+        if value and one.units == 1:
+            continue  # there is no other unit that it could equal
         if value or one.role not in _MAY_BE_ZERO:
             yield Finding(
                 "constant",
@@ -79,10 +81,14 @@ def symmetric_units(kernels: Sequence[Weights]) -> Iterator[Finding]:
 
 
 def identical_kernels(kernels: Sequence[Weights]) -> Iterator[Finding]:
-    """Finds trainable kernels that are equal, as one seed for several makes them."""
+    """Finds trainable kernels that are equal, as one seed for several makes them.
+
+    Of single weights, as of gates with one unit, orthogonal ones are all 1 or −1.
+    """
     groups: dict[Any, list[Weights]] = {}
     for one in kernels:
-        if one.kernel.variable.trainable and one.is_finite and not one.is_constant:
+        is_varied = one.is_finite and not one.is_constant and not one.is_single
+        if one.kernel.variable.trainable and is_varied:
             key = (one.values.shape, one.values.tobytes())
             groups.setdefault(key, []).append(one)
     for first, *others in groups.values():

@@ -56,6 +56,16 @@ class Weights:
         return is_several and bool(np.ptp(self.values) == 0)
 
     @property
+    def units(self) -> int:
+        """How many units each block has."""
+        return self.matrices().shape[2]
+
+    @property
+    def is_single(self) -> bool:
+        """Whether each block is a single weight."""
+        return self.matrices().shape[1:] == (1, 1)
+
+    @property
     def bias(self) -> np.ndarray | None:
         """The values of the bias that is added to what it computes, or None."""
         if self.kernel.bias is None:

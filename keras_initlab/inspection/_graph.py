@@ -114,10 +114,12 @@ def _ordered(flat: Sequence[Call]) -> tuple[Call, ...]:
         call = flat[old]
         return levels[old], tuple(_renamed(call.inputs, renamed)), call.key, old
 
+    members: dict[int, list[int]] = {}
+    for old, level in enumerate(levels):
+        members.setdefault(level, []).append(old)
     ordered: list[Call] = []
-    for level in range(1, max(levels, default=0) + 1):
-        members = [old for old, own in enumerate(levels) if own == level]
-        for old in sorted(members, key=place):
+    for level in sorted(members):
+        for old in sorted(members[level], key=place):
             renamed[old] = len(ordered)
             call = flat[old]
             inputs = tuple(_renamed(call.inputs, renamed))

@@ -11,6 +11,7 @@ from .._errors import NoKernelsError, message
 from .._fans import Kernel
 from .._paths import distinct
 from ._calls import Call
+from ._custom import is_opened
 from ._graph import read_calls
 from ._layers import ATTENTION_ROLES, heads, steps
 from ._operations import Effect, activation_of, effect_of
@@ -70,6 +71,7 @@ class _Reader:
         self.numbers: dict[int, int] = {}  # a kernel's position, by its variable
         self.positions = self._positions()
         self.depths, self.upstream = self._depths()
+        self.met, self.reaches = self._met_afterwards(), self._reaching()
         self.residual = read_residual(calls, [bool(k) for k in self.kernels_of])
         self.products = product_roles(calls)
         self.ways = Ways(calls, self.kernels_of, self.numbers)
@@ -83,7 +85,9 @@ class _Reader:
                 key = id(kernel.variable)
                 first_call.setdefault(key, index)
                 owners.setdefault(key, kernel)
-                uses.setdefault(key, []).append(_user(self.calls[index].operation))
+                uses.setdefault(key, [])
+                if not is_opened(operation := self.calls[index].operation):
+                    uses[key].append(_user(operation))
         paths = distinct(
             [owners[key].variable.path for key in first_call],
             [self.calls[index].scope for index in first_call.values()],
@@ -166,27 +170,19 @@ class _Reader:
         is_cell = type(kernel.layer).__name__.endswith("Cell")
         if own is not None and (is_last or is_cell):
             return own, None
-        return self._met_after(index) if is_last else (None, None)
+        return self.met[index] if is_last else (None, None)
 
-    def _met_after(self, index: int) -> tuple[Any, Any]:
-        """Follows the output until an activation or the next kernel."""
-        normalizer: Any = None
-        has_added = False
-        while True:
+    def _met_afterwards(self) -> list[tuple[Any, Any]]:
+        """For each call, the activation its output meets before the next kernel.
+
+        Beside it, what normalizes between the two, before anything is added.
+        """
+        met: list[tuple[Any, Any]] = [(None, None)] * len(self.calls)
+        for index in reversed(range(len(self.calls))):
             after = [i for i in self.readers[index] if i not in self.positions]
-            if not after:
-                break
-            index = after[0]
-            operation = self.calls[index].operation
-            effect = effect_of(operation)
-            if effect is Effect.ACTIVATION:
-                return activation_of(operation), normalizer
-            if effect is Effect.NORMALIZATION and not has_added:
-                normalizer = normalizer or operation
-            elif effect is Effect.OTHER:
-                break
-            has_added |= effect is Effect.ADD
-        return None, normalizer
+            if after:
+                met[index] = _met_at(self.calls[after[0]].operation, met[after[0]])
+        return met
 
     def _role(self, kernel: Kernel, index: int, is_last: bool) -> str:
         layer_class = type(kernel.layer).__name__
@@ -204,21 +200,31 @@ class _Reader:
             return "hidden"
         if index in self.products:
             return self.products[index]
-        if not self._reaches_kernel(index):
+        if not self.reaches[index]:
             return "output"
         return self.residual.roles.get(index, "hidden")
 
-    def _reaches_kernel(self, index: int) -> bool:
-        waiting, seen = list(self.readers[index]), set()
-        while waiting:
-            reader = waiting.pop()
-            if reader in seen:
-                continue
-            seen.add(reader)
-            if reader in self.positions:
-                return True
-            waiting += self.readers[reader]
-        return False
+    def _reaching(self) -> list[bool]:
+        """For each call, whether its output reaches a kernel."""
+        reaches = [False] * len(self.calls)
+        for index in reversed(range(len(self.calls))):
+            reaches[index] = any(
+                reader in self.positions or reaches[reader]
+                for reader in self.readers[index]
+            )
+        return reaches
+
+
+def _met_at(operation: Any, then: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The activation and normalization from an operation on, and those after it."""
+    effect = effect_of(operation)
+    if effect is Effect.ACTIVATION:
+        return activation_of(operation), None
+    if effect is Effect.OTHER:
+        return None, None
+    if effect is Effect.NORMALIZATION:
+        return then[0], operation
+    return (then[0], None) if effect is Effect.ADD else then
 
 
 def _user(operation: Any) -> Any:

@@ -86,19 +86,46 @@ def argument_names(node: Any) -> list[str]:
     ]
 
 
-def birth_of(node: Any, nodes: Sequence[Any], own: set[int]) -> list[int]:
-    """Where a call stands among this graph's calls on each of its inputs."""
-    births = []
-    for tensor in node.input_tensors:
-        history = getattr(tensor, "_keras_history", None)
-        if history is None:
-            mine = [n for n in nodes if any(tensor is t for t in n.input_tensors)]
-        elif history.operation is not None:
-            mine = [n for n in history.operation._outbound_nodes if id(n) in own]
-        else:
-            continue
-        births.append(next((i for i, n in enumerate(mine) if n is node), 0))
-    return births
+class Births:
+    """Tells where a call stands among a graph's calls on each of its inputs.
+
+    Args:
+        nodes: the nodes of the graph.
+    """
+
+    def __init__(self, nodes: Sequence[Any]):
+        self._own = {id(node) for node in nodes}
+        self._after: dict[int, dict[int, int]] = {}  # by the operation
+        readers: dict[int, dict[int, Any]] = {}
+        for node in nodes:
+            for tensor in node.input_tensors:
+                readers.setdefault(id(tensor), {})[id(node)] = node
+        self._reading = {key: _numbers(found) for key, found in readers.items()}
+
+    def of(self, node: Any) -> list[int]:
+        """Returns the number of the call among those on each of its inputs."""
+        births = []
+        for tensor in node.input_tensors:
+            history = getattr(tensor, "_keras_history", None)
+            if history is None:
+                births.append(self._reading[id(tensor)].get(id(node), 0))
+            elif history.operation is not None:
+                births.append(self._reads_of(history.operation).get(id(node), 0))
+        return births
+
+    def _reads_of(self, operation: Any) -> dict[int, int]:
+        if id(operation) not in self._after:
+            mine = [id(n) for n in operation._outbound_nodes if id(n) in self._own]
+            self._after[id(operation)] = _numbers(mine)
+        return self._after[id(operation)]
+
+
+def _numbers(keys: Iterable[int]) -> dict[int, int]:
+    """The first place of each key."""
+    found: dict[int, int] = {}
+    for number, key in enumerate(keys):
+        found.setdefault(key, number)
+    return found
 
 
 def key_of(*parts: Any) -> int:

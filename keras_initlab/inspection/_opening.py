@@ -13,10 +13,10 @@ from ._calls import Call
 from ._custom import is_custom, is_opened
 from ._listening import Unseen
 from ._nodes import (
+    Births,
     Place,
     Places,
     argument_names,
-    birth_of,
     key_of,
     nodes_in,
     nodes_of,
@@ -24,6 +24,10 @@ from ._nodes import (
 )
 from ._trace import Trace, Tracer
 from ._weights import Use, Weight, after, axes_of, use_of
+
+# A model that is called twice by one that is called twice, and so on, is called 2^depth
+# times. Behind so many calls, a model that was followed before counts as one call.
+_MOST_FOLLOWED = 10_000
 
 
 class Opener:
@@ -78,12 +82,11 @@ class Opener:
             scope: names of the models around it.
             around: key of the custom layer around it.
         """
-        own = {id(node) for node in nodes}
+        births = Births(nodes)
         for node in nodes:
             if node.is_input or self._computes_weight(node, places):
                 continue
-            birth = birth_of(node, nodes, own)
-            reading = _Reading(self, node, places, birth, scope, around)
+            reading = _Reading(self, node, places, births.of(node), scope, around)
             for tensor, place in zip(
                 node.output_tensors, self._outputs(node, reading), strict=False
             ):
@@ -95,7 +98,8 @@ class Opener:
         operation = node.operation
         if isinstance(operation, keras.layers.TimeDistributed):
             operation = operation.layer  # a time axis changes no unit's place
-        if is_opened(operation):
+        is_enough = id(operation) in self.opened and len(self.flat) >= _MOST_FOLLOWED
+        if is_opened(operation) and not is_enough:
             self.opened |= {id(operation), id(node.operation)}
             return self._open_nested(operation, reading)
         if self._tracer is not None and is_custom(operation):
@@ -115,7 +119,7 @@ class Opener:
         inputs = tuple(place.call for place in read)
         arguments = reading.arguments if is_layer else ()
         last = self._list(
-            node.operation,
+            operation if is_enough else node.operation,
             inputs,
             reading.key,
             reading.scope,

@@ -13,6 +13,7 @@ from ._inputs import InputScale
 from ._measured import Measured
 
 _AVERAGING = ("attention output", "recurrent", "recurrent input")
+_NOTHING = 1e-12  # a mean square that no kernel could make up for
 APPROXIMATE = (Effect.POOL, Effect.OTHER, Effect.CHANNEL_LINEAR)
 _WAVES = {"Sin": -1, "Cos": 1}
 # Of a few dozen normal values the largest has mean square 4, eight times a rectified
@@ -68,7 +69,7 @@ class Arrivals:
         # Of several kernels in a layer, only the first may read the layer's input.
         is_first = kernel.key[1] == 0
         is_exact = is_first and all(a.is_exact for a in arrivals)
-        return Arrival(max(moment, 1e-12), is_exact)
+        return Arrival(max(moment, _NOTHING), is_exact)
 
     def std_of_input(self, kernel: KernelRecord) -> float:
         """Returns the root mean square of the model input that a kernel starts from."""
@@ -177,8 +178,9 @@ def _of_name(table: Mapping[str, float], name: str) -> float | None:
 
 
 def statistics_or_none(activation: Any) -> ActivationStatistics | None:
-    """Returns the statistics of an activation that has any."""
+    """Returns the statistics of an activation that has any and passes a signal on."""
     try:
-        return activation_statistics(activation)
+        found = activation_statistics(activation)
     except ValueError:
         return None
+    return found if found.second_moment > _NOTHING else None

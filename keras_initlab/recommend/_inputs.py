@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from .._batch import input_parts
 from .._errors import message
-from ..inspection import Inspection
+from ..inspection import Inspection, Link
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ def input_scale(model: Any, inspection: Inspection, data: Any) -> InputScale:
     count = _count_of_inputs(model, data)
     arrays = _in_order(model, data)
     if len(arrays) != count or count <= 1:
-        return InputScale(_root_mean_square(arrays))
+        # Word numbers alone may all be 0, as those of padding.
+        is_read = any(way.source is None for way in _ways_to_signals(inspection))
+        return InputScale(_root_mean_square(arrays, may_be_zero=not is_read))
     is_signal = _signals(inspection)
     single = {
         number: _root_mean_square([array])
@@ -94,30 +96,36 @@ def _in_order(model: Any, data: Any) -> list[Any]:
 
 def _signals(inspection: Inspection) -> set[int]:
     """The numbers of the inputs that something else than an embedding reads."""
-    readers = [k for k in inspection.kernels if k.role != "embedding"]
     return {
         link.entry
-        for reader in (*readers, *inspection.merges)
-        for link in reader.links
+        for link in _ways_to_signals(inspection)
         if link.source is None and link.entry is not None
     }
 
 
-def _root_mean_square(arrays: Sequence[Any]) -> float:
+def _ways_to_signals(inspection: Inspection) -> Iterator[Link]:
+    """The ways to all that computes with the values of what it reads."""
+    readers = [k for k in inspection.kernels if k.role != "embedding"]
+    for reader in (*readers, *inspection.merges):
+        yield from reader.links
+
+
+def _root_mean_square(arrays: Sequence[Any], may_be_zero: bool = False) -> float:
     count, square = 0, 0.0
     for given in arrays:
         array = _as_numpy(given)
         count += array.size
         square += float(np.sum(np.square(array)))
     square /= max(1, count)
-    if not count or not np.isfinite(square) or square == 0:
+    is_zero = square == 0 and not may_be_zero
+    if not count or not np.isfinite(square) or is_zero:
         raise ValueError(
             message(
                 "`data` must hold finite inputs that are not all zero.",
                 f"data of {count} values with mean square {square:g}",
             )
         )
-    return float(np.sqrt(square))
+    return float(np.sqrt(square)) or 1.0
 
 
 def _as_numpy(given: Any) -> np.ndarray:
