@@ -46,8 +46,9 @@ class DeadReLULogger(ObservingCallback):
 
     Layers inside recurrent ones run in a loop and are not watched. Another layer cannot
     be seen if any of its calls in a train step is inside a compiled loop, branch or
-    `vmap`, or, on JAX, inside a `jit`, a `checkpoint` (Keras's `RematScope`) or a
-    derivative other than `jax.grad` and `jax.value_and_grad`; its fraction is NaN.
+    `vmap`, on PyTorch inside a `torch.compile` of your own, or, on JAX, inside a `jit`,
+    a `checkpoint` (Keras's `RematScope`) or a derivative other than `jax.grad` and
+    `jax.value_and_grad`; its fraction is NaN.
 
     Keras's logs get `dead_relu_fraction`, the dead share of all watched units. Logs
     given in `log_to` get it once an epoch, and `dead_relu_fraction/<layer path>`; where

@@ -313,7 +313,6 @@ class Compiling(keras.Model):
         return self.last(self.own(x))
 
 
-@pytest.mark.filterwarnings("ignore:Dynamo does not know")  # how tensors are asked
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="compiles with PyTorch")
 def test_what_the_user_compiles_stays_one_graph():
     losses = []

@@ -45,7 +45,7 @@ def constant(kernels: Sequence[Weights]) -> Iterator[Finding]:
         if not one.is_constant or is_vector:
             continue
         value = float(one.values.flat[0])
-        if value and one.units == 1:
+        if value and one.has_one_unit:
             continue  # there is no other unit that it could equal
         if value or one.role not in _MAY_BE_ZERO:
             yield Finding(

@@ -56,9 +56,9 @@ class Weights:
         return is_several and bool(np.ptp(self.values) == 0)
 
     @property
-    def units(self) -> int:
-        """How many units each block has."""
-        return self.matrices().shape[2]
+    def has_one_unit(self) -> bool:
+        """Whether each block has one unit alone, with nothing to be equal to."""
+        return self.matrices().shape[2] == 1
 
     @property
     def is_single(self) -> bool:

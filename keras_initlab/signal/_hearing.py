@@ -26,16 +26,6 @@ import keras
 
 from ._replacing import held
 
-if keras.backend.backend() == "torch":
-    from torch.compiler import (  # pyright: ignore[reportMissingImports]
-        is_compiling as _is_compiling,
-    )
-else:
-
-    def _is_compiling() -> bool:
-        return False
-
-
 Through = Callable[[Any], Any]
 
 
@@ -67,8 +57,6 @@ class Hearing:
             What it returns, and what the activation received: None if that was not
             heard.
         """
-        if _is_compiling():  # what the user compiles stays one graph
-            return self._method(*args, **kwargs), None
         if not self.has_stand_in:
             return _overheard(self._layer, self._method, args, kwargs)
         received: list[Any] = [None]

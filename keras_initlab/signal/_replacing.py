@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
+
+import keras
 
 
 def replaced(owner: Any, name: str, value: Any) -> AbstractContextManager[None]:
@@ -70,7 +73,9 @@ class InPlace:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs what stands for the method."""
-        return self._run(*args, **kwargs)
+        # What the user compiles stays what it is, in one graph, and is not heard.
+        run = self._former if _is_compiling() else self._run
+        return run(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._former, name)
@@ -170,3 +175,15 @@ class _Attribute:
 _NONE = object()
 _lock = threading.RLock()
 _attributes: dict[tuple[int, str], _Attribute] = {}  # that have a stand-in now
+
+
+def _never() -> bool:
+    return False
+
+
+# Keras has loaded PyTorch where it is the backend; Dynamo knows this very function.
+_is_compiling: Callable[[], bool] = (
+    sys.modules["torch"].compiler.is_compiling
+    if keras.backend.backend() == "torch"
+    else _never
+)
