@@ -1,0 +1,37 @@
+"""Awkward fits train what they would train unobserved, to the last bit."""
+
+import awkward_ends  # noqa: F401
+import awkward_fits  # noqa: F401
+import awkward_layers  # noqa: F401
+import awkward_models  # noqa: F401
+import pytest
+from awkward import BACKEND, FITS, KINDS, differences, outcome
+
+ALL = tuple(KINDS)
+# Each kind alone at every step, all together at every third; where units are drawn
+# anew at random, at every tenth as well.
+WATCHED = [((kind,), 1) for kind in ALL] + [(ALL, 3), (ALL, 10)]
+PLAIN = {}
+
+
+def cases():
+    for name, fit in FITS.items():
+        for kinds, every in WATCHED:
+            own = tuple(kind for kind in kinds if kind not in fit.but)
+            if BACKEND in fit.backends and own:
+                slow = [] if fit.daily and every == 3 else [pytest.mark.slow]
+                title = f"{name}-{kinds[0] if len(kinds) == 1 else 'all'}-{every}"
+                yield pytest.param(name, own, every, marks=slow, id=title)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "kinds", "every"), [*cases()])
+def test_nothing_but_looking(name, kinds, every, tmp_path):
+    fit = FITS[name]
+    if name not in PLAIN:
+        PLAIN[name], _ = outcome(fit, (), 1, tmp_path / "plain")
+    observed, trial = outcome(fit, kinds, every, tmp_path / "observed")
+    assert trial.recycled == 0  # else training is another
+    assert not differences(PLAIN[name], observed, fit.close)
+    if fit.seen and not observed["fit: error"] and every < 10:
+        assert all(trial.logged.values()), trial.logged
