@@ -8,6 +8,7 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 from zoo import ZOO
 
 from keras_initlab import audit, calibrate, probe, recommend
@@ -77,12 +78,51 @@ def all_told(name):
     return found
 
 
+# What is said and true, by model and start: the textbook's table shrinks the signal of
+# deep plain networks, where sizes that a calibration keeps say nothing of the example
+# any more behind ten layers of sigmoid.
+TRUE = {
+    ("deep_relu_mlp", "rules"): {
+        "constant outputs",
+        "vanishing signal",
+        "vanishing gradient",
+    },
+    ("deep_sigmoid_mlp", "rules"): {"vanishing signal", "vanishing gradient"},
+    ("deep_sigmoid_mlp", "calibrate"): {"vanishing signal"},
+}
+DAILY = ("mlp", "categories", "mobile_inverted_residual", "text_cnn")
+# The rule on neighbors takes the decoder behind a loss of the encoder's own for one.
+FALSE_ALARM = pytest.mark.xfail(reason="a second loss joins at its log-variance")
+
+
+def marks(name):
+    return [
+        *([] if name in DAILY else [pytest.mark.slow]),
+        *([FALSE_ALARM] if name == "VAE" else []),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:.*ReLU units")
+@pytest.mark.parametrize("name", [pytest.param(n, marks=marks(n)) for n in CALLED])
+def test_all_speak_with_one_voice(name):
+    found = all_told(name)
+    dead = {
+        who: {path for one, kind, path, _ in found["trained"] if (one, kind) == who}
+        for who in (("DeadReLULogger", "dead units"), ("probe", "dead units"))
+    }
+    assert len(set(map(frozenset, dead.values()))) == 1  # a short training kills some
+    for start, said in found.items():
+        others = [one for one in said if start != "trained" or one[:2] not in dead]
+        assert {one[0] for one in others} <= {"probe"}, others
+        assert {one[1] for one in others} <= TRUE.get((name, start), set()), others
+
+
 if __name__ == "__main__":
     for name in sys.argv[1:] or CALLED:
         try:
             for start, said in all_told(name).items():
                 for one in said:
-                    print(name, start, *one, flush=True)
+                    print(name, start, *one, flush=True)  # noqa: T201
         except Exception as error:
-            print(name, "ERROR", type(error).__name__, str(error)[:300], flush=True)
-        print("done", name, flush=True)
+            print(name, "ERROR", type(error).__name__, str(error)[:300])  # noqa: T201
+        print("done", name, flush=True)  # noqa: T201

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -19,8 +18,8 @@ def chain_widths(inspection: Inspection) -> list[int]:
     Nothing at all, as of inputs without features, counts as one unit.
     """
     chain = _longest_chain(inspection)
-    pairs = itertools.zip_longest(chain, chain[1:])
-    widths = [_width_read(chain[0]), *(_width(one, reader) for one, reader in pairs)]
+    readers = [*chain[1:], None]
+    widths = [_width_read(chain[0]), *map(_width, chain, readers)]
     return [max(1, width) for width in widths]
 
 
