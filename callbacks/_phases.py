@@ -77,3 +77,11 @@ class Rows:
             columns = {name: each[:, i] for i, name in enumerate(names)}
             parts.append((len(each), columns))
         return joined(parts)
+
+
+def filled(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows as one array, NaN where a row is shorter, as that of a frozen layer is."""
+    found = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
+    for whole, row in zip(found, rows, strict=True):
+        whole[: len(row)] = row
+    return found

@@ -103,13 +103,7 @@ class _Way:
 
 
 class Skip(Exception):  # noqa: N818
-    """Why a layer's units cannot be recycled.
-
-    Args:
-        reason: in words.
-        is_usual: whether that surprises nobody.
-        is_frozen: whether they could be if all were trainable.
-    """
+    """Why a layer's units cannot be recycled; `is_usual` if that surprises nobody."""
 
     def __init__(self, reason: str, is_usual: bool = False, is_frozen: bool = False):
         super().__init__(reason)
@@ -263,8 +257,7 @@ class _Graph:
             raise Skip(f"would change {described(layer)}, which shares its weights")
         weights = [v for v in variables if not _is_statistic(layer, v)]
         if not (layer.trainable and all(v.trainable for v in weights)):
-            reason = f"would change {described(layer)}, which is frozen"
-            raise Skip(reason, is_frozen=True)
+            raise Skip(f"would change {described(layer)}, which is frozen", False, True)
 
 
 _PRODUCERS = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)

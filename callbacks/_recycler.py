@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,10 +13,11 @@ from keras_initlab._transaction import uninterrupted
 from keras_initlab.inspection import operation_paths
 from keras_initlab.signal import Measured, Recipe
 
-from ._alerts import Alert
 from ._logs import Log
 from ._observing import NothingToWatchError, ObservingCallback
+from ._phases import filled
 from ._recyclable import Recyclable, recyclable
+from ._recycling_report import columns_of, not_recycled, nothing
 from ._renewal import check_optimizer, renew
 from ._schedule import Schedule, after_every, checked_span
 from ._watchable import select
@@ -41,7 +41,8 @@ class DormantUnitRecycler(ObservingCallback):
     So the model's output changes by what the unit contributed, for a dead ReLU by
     nothing, and everything else keeps its bits. If something cannot be written,
     nothing is. The weights are written before the step that follows, or when the epoch
-    ends, and training goes on from there, compiled as it is.
+    ends, and training goes on from there, compiled as it is. A loop of your own has to
+    call `on_train_batch_begin` and `on_epoch_end` of its callbacks for that.
 
     Recycled are layers of kind Dense, Conv1D, Conv2D and Conv3D with an activation, of
     their own or behind them, if all that reads their units is known: a Dense,
@@ -152,6 +153,17 @@ class DormantUnitRecycler(ObservingCallback):
 
     def prepare(self, model: Any) -> Recipe:
         """Asks how large the units of all layers are that can be recycled."""
+        found = self._found(model)
+        self._watched = found
+        for path in found if self._steps else ():  # not those of an earlier fit
+            missed = [np.zeros(0, dtype="int64") for _ in self._steps]
+            self._recycled.setdefault(path, missed)
+            self._scores.setdefault(path, [np.zeros(0) for _ in self._steps])
+        self._last_step, self._waiting = -1, None
+        return Recipe(reductions=tuple(one.reduction for one in found.values()))
+
+    def _found(self, model: Any) -> dict[str, Recyclable]:
+        """The layers to recycle by path, and in `skipped` why others are not."""
         self.skipped = {}
         try:
             check_optimizer(model)
@@ -159,25 +171,18 @@ class DormantUnitRecycler(ObservingCallback):
         except ValueError as error:
             raise NothingToWatchError(str(error)) from error
         self.skipped = {path: str(skip) for path, skip in skipped.items()}
-        owners = {path: one.layer for path, one in found.items()}
         layer_of = dict(operation_paths(model))
         frozen = [layer_of[path] for path, skip in skipped.items() if skip.is_frozen]
-        chosen = owners
+        chosen = {path: one.layer for path, one in found.items()}
         if found or self.layers is not None:
             kind = "layers whose units can be recycled"
-            chosen = select(model, owners, self.layers, kind, frozen)
+            chosen = select(model, chosen, self.layers, kind, frozen)
         if not chosen:
-            raise NothingToWatchError(_nothing(model, self.skipped))
+            raise NothingToWatchError(nothing(model, self.skipped))
         for path, skip in skipped.items():
             if self.layers is None and not skip.is_usual:
-                self.alert(_not_recycled(path, str(skip)))
-        self._watched = {path: found[path] for path in chosen}
-        for path in chosen if self._steps else ():  # not those of an earlier fit
-            missed = [np.zeros(0, dtype="int64") for _ in self._steps]
-            self._recycled.setdefault(path, missed)
-            self._scores.setdefault(path, [np.zeros(0) for _ in self._steps])
-        self._last_step, self._waiting = -1, None
-        return Recipe(reductions=tuple(one.reduction for one in self._watched.values()))
+                self.alert(not_recycled(path, str(skip)))
+        return {path: found[path] for path in chosen}
 
     def begin_epoch(self, epoch: int) -> None:
         """Notes where the epoch's recyclings begin."""
@@ -226,7 +231,7 @@ class DormantUnitRecycler(ObservingCallback):
         # The history tells of just what was written, also after Ctrl-C.
         uninterrupted(lambda _: self._renew(step, epoch, dormant, scores))
         counts = {path: len(units) for path, units in dormant.items()}
-        self.log(_columns_of(counts, sum(counts.values())), step)
+        self.log(columns_of(counts, sum(counts.values())), step)
 
     def _renew(
         self,
@@ -269,7 +274,7 @@ class DormantUnitRecycler(ObservingCallback):
             "step": np.array(self._steps, dtype="int64"),
             "epoch": np.array(self._epochs, dtype="int64"),
             "recycled": {path: list(each) for path, each in self._recycled.items()},
-            "scores": {path: _filled(each) for path, each in self._scores.items()},
+            "scores": {path: filled(each) for path, each in self._scores.items()},
         }
 
     def plot(self) -> Any:
@@ -294,21 +299,7 @@ class DormantUnitRecycler(ObservingCallback):
         none = np.zeros(len(self._steps), dtype="int64")
         history = self.history
         columns = {key: history[key] for key in ("step", "epoch")}
-        return columns | _columns_of(counts, sum(counts.values(), none))
-
-
-def _filled(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows as one array, NaN where a row is shorter, as that of a frozen layer is."""
-    found = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
-    for whole, row in zip(found, rows, strict=True):
-        whole[: len(row)] = row
-    return found
-
-
-def _columns_of(counts: dict[str, Any], total: Any) -> dict[str, Any]:
-    """The figures of one recycling, or of many, by the names that logs get."""
-    each = {f"recycled_units/{path}": count for path, count in counts.items()}
-    return {"recycled_units": total, **each}
+        return columns | columns_of(counts, sum(counts.values(), none))
 
 
 def _checked_tau(tau: float) -> float:
@@ -322,18 +313,3 @@ def _checked_tau(tau: float) -> float:
             )
         )
     return number
-
-
-def _not_recycled(path: str, reason: str) -> Alert:
-    cure = "`skipped` has all reasons; `layers` says which layers to recycle."
-    text = f"keeps its dormant units: it {reason}"
-    return Alert("not recycled", path, 0, math.nan, text, cure)
-
-
-def _nothing(model: Any, skipped: dict[str, str]) -> str:
-    reasons = "; ".join(f"{path} {why}" for path, why in list(skipped.items())[:5])
-    return message(
-        "`DormantUnitRecycler` needs a layer whose units it can recycle.",
-        f"model={model.name!r}, where {reasons or 'no layer has a kernel'}",
-        "Leave the callback out, or look at what it asks of a layer.",
-    )

@@ -145,11 +145,9 @@ class TrainingObserver:
             return plain(*arguments)
         count = model.steps_per_execution if training.is_fit else 1
         group, observers = training.observers(count)
+        run = self._observe if observers else _unobserved
         try:
-            if not observers:
-                result, measured = plain(*arguments), None
-            else:
-                result, measured = self._observe(model, plain, training, arguments)
+            result, measured = run(model, plain, training, arguments)
         except BaseException as error:
             if not self._adapter.is_end_of_data(error):
                 self.stop(training)
@@ -158,13 +156,12 @@ class TrainingObserver:
             raise
         training.advance(group)
         self._steps = training.steps
-        if measured is not None and training.epoch is not None:
-            try:
-                for subscriber in observers:
-                    subscriber.receive(group[-1], training.epoch, measured)
-            except BaseException:  # in the user's log
-                self._keep_state(training, arguments, result)
-                raise
+        try:
+            for subscriber in observers:
+                subscriber.receive(group[-1], training.epoch or 0, measured)
+        except BaseException:  # in the user's log
+            self._keep_state(training, arguments, result)
+            raise
         return result
 
     def _training_of(self, arguments: Sequence[Any], caller: Any) -> Training | None:
@@ -257,6 +254,12 @@ class _Observed:
     def is_for(self, subscribers: tuple[Subscriber, ...], plain: Any) -> bool:
         """Whether it was looked up last for just these subscribers and this model."""
         return self.is_of is subscribers and self.basis[0] is plain
+
+
+def _unobserved(
+    model: Any, plain: Any, training: Training, arguments: Sequence[Any]
+) -> tuple[Any, Measured]:
+    return plain(*arguments), Measured()
 
 
 _observers: weakref.WeakValueDictionary[int, TrainingObserver] = (

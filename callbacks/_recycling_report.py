@@ -1,0 +1,31 @@
+"""What is told of recyclings: by logs, alerts and warnings."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from keras_initlab._errors import message
+
+from ._alerts import Alert
+
+
+def columns_of(counts: dict[str, Any], total: Any) -> dict[str, Any]:
+    """The figures of one recycling, or of many, by the names that logs get."""
+    each = {f"recycled_units/{path}": count for path, count in counts.items()}
+    return {"recycled_units": total, **each}
+
+
+def not_recycled(path: str, reason: str) -> Alert:
+    cure = "`skipped` has all reasons; `layers` says which layers to recycle."
+    text = f"keeps its dormant units: it {reason}"
+    return Alert("not recycled", path, 0, math.nan, text, cure)
+
+
+def nothing(model: Any, skipped: dict[str, str]) -> str:
+    reasons = "; ".join(f"{path} {why}" for path, why in list(skipped.items())[:5])
+    return message(
+        "`DormantUnitRecycler` needs a layer whose units it can recycle.",
+        f"model={model.name!r}, where {reasons or 'no layer has a kernel'}",
+        "Leave the callback out, or look at what it asks of a layer.",
+    )
