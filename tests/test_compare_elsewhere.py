@@ -3,8 +3,10 @@
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -93,6 +95,108 @@ def test_a_worker_that_dies_is_told():
 
 def die():
     os._exit(1)
+
+
+def when_finished(path, runs, act):
+    """Acts as soon as so many runs are in a file."""
+
+    def wait():
+        for _ in range(6000):
+            if count(path) > runs:
+                act()
+                return
+            time.sleep(0.05)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def kill(process):
+    os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_killed_process_costs_the_runs_that_are_left(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    with spawning(2) as executor:
+        when_finished(path, 1, lambda: kill(next(iter(executor._processes))))
+        first = study(executor, results=path, seeds=range(8))
+        with pytest.raises(RuntimeError, match=r"run a task.*BrokenProcess.*new one"):
+            study(executor, results=path, seeds=range(8))
+    assert all("BrokenProcessPool" in str(run.error) for run in first.failed)
+    assert 1 <= len(first.runs) - len(first.failed) < len(first.runs)
+    assert plain(study(results=path, seeds=range(8))) == plain(study(seeds=range(8)))
+
+
+@pytest.mark.slow
+def test_a_dask_worker_that_is_killed_costs_nothing(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    path = tmp_path / "runs.jsonl"
+    some = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**some) as cluster, distributed.Client(cluster) as c:
+        worker = next(iter(c.run(os.getpid).values()))
+        when_finished(path, 1, lambda: kill(worker))
+        there = study(c.get_executor(), results=path, seeds=range(4))
+    assert not there.failed
+    assert count(path) == 1 + len(there.runs)  # none twice
+    assert plain(there) == plain(study(seeds=range(4)))
+
+
+class Elsewhere:
+    """Says that it runs in another process, then does with tasks what it is told."""
+
+    def __init__(self, take):
+        self._take = take
+
+    def submit(self, function, *args):
+        future = Future()
+        if function is carry_out:
+            self._take(future, *args)
+        else:
+            future.set_result((("token", 1), keras.config.backend()))
+        return future
+
+
+def ended(executor, **more):
+    """The errors of a study, which must come to an end."""
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(study(executor, **more)), daemon=True
+    )
+    thread.start()
+    thread.join(timeout=120)
+    assert found, "it waits for what never comes"
+    return [run.error for run in found[0].runs]
+
+
+def test_what_an_executor_cancels_is_told(tmp_path):
+    def take(future, task):
+        if task.label == "zeros":
+            future.cancel()  # as a process pool does that is shut down
+        else:
+            future.set_result(carry_out(task))
+
+    path, some = tmp_path / "runs.jsonl", {"initializers": ["zeros", "ones"]}
+    errors = ended(Elsewhere(take), results=path, **some)
+    assert errors == ["CancelledError", "CancelledError", None, None]
+    assert study(results=path, **some).failed == ()
+
+
+def test_an_executor_that_ends_in_between():
+    def take(future, task):
+        if task.seed:
+            raise RuntimeError("cannot schedule new futures")
+        future.set_result(carry_out(task))
+
+    errors = ended(Elsewhere(take), initializers=["zeros"])
+    assert errors == [None, "RuntimeError: cannot schedule new futures"]
+
+
+def test_an_executor_that_has_ended():
+    executor = spawning()
+    executor.shutdown()
+    match = r"be able to run a task\. Received: ProcessPoolExecutor with RuntimeErr"
+    with pytest.raises(RuntimeError, match=match):
+        study(executor)
 
 
 KILLED = """

@@ -58,6 +58,9 @@ class _Harmless:
         for line in lines:
             self.write(line)
 
+    def flush(self) -> None:
+        self._stream.flush()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

@@ -73,7 +73,9 @@ def compare(
             other processes: a `ProcessPoolExecutor` that spawns, or
             `dask.distributed`'s `Client.get_executor()`. `build` and `data` are sent to
             it, so a `ProcessPoolExecutor` needs functions of a module that its
-            processes can import.
+            processes can import. A worker that dies fails its run, or with a
+            `ProcessPoolExecutor` all that are left: call again with `results` and a
+            new executor.
         batch_size: examples a step, at least 1.
         results: a file of JSON lines that each finished run is added to at once. A call
             that finds runs in it does only the others. Seeds and initializers may be
@@ -91,7 +93,8 @@ def compare(
         ValueError: for an argument out of range, an initializer that Keras does not
             know, an executor of threads or of forked processes, or a results file of
             another comparison.
-        RuntimeError: if every run failed, or the workers use another Keras backend.
+        RuntimeError: if every run failed, the executor has ended, or its workers use
+            another Keras backend.
 
     Example:
         >>> def build():

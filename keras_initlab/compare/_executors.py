@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
 import uuid
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import keras
@@ -30,18 +31,35 @@ def in_turn(
 
 
 def elsewhere(tasks: Sequence[Task], executor: Any) -> Outcomes:
-    """Has an executor carry tasks out, and yields what they hand back as it comes."""
-    futures = {executor.submit(carry_out, task): task for task in tasks}
+    """Has an executor carry tasks out, and yields what they hand back as it comes.
+
+    Where a worker died, or the executor ends, that is what its tasks hand back.
+    """
+    futures: dict[Future[Any], Task] = {}
+    # `as_completed` never hears of what an executor cancels as it ends.
+    done: SimpleQueue[Future[Any]] = SimpleQueue()
     try:
-        for future in concurrent.futures.as_completed(futures):
-            error = future.exception()
-            if error is not None:  # the worker died, or the task cannot be sent to it
-                yield futures[future], {"error": told(error)}
-            else:
-                yield futures[future], future.result()
+        for task in tasks:
+            try:
+                future = executor.submit(carry_out, task)
+            except Exception as error:  # whatever an executor raises that has ended
+                yield task, {"error": told(error)}
+                continue
+            futures[future] = task
+            future.add_done_callback(done.put)
+        for _ in range(len(futures)):
+            future = done.get()
+            yield futures[future], _outcome(future)
     finally:
         for future in futures:
             future.cancel()
+
+
+def _outcome(future: Future[Any]) -> dict[str, Any]:
+    try:
+        return future.result()
+    except Exception as error:  # the worker died, or the task cannot be sent to it
+        return {"error": told(error)}
 
 
 def check_executor(executor: Any) -> None:
@@ -58,7 +76,7 @@ def check_executor(executor: Any) -> None:
                 "For a Dask `Client` pass `client.get_executor()`.",
             )
         )
-    if isinstance(executor, concurrent.futures.ThreadPoolExecutor):
+    if isinstance(executor, ThreadPoolExecutor):
         raise ValueError(_not_here(executor))
     context = getattr(executor, "_mp_context", None)
     if context is not None and context.get_start_method() == "fork":
@@ -70,7 +88,16 @@ def check_executor(executor: Any) -> None:
                 'Pass `mp_context=multiprocessing.get_context("spawn")` to it.',
             )
         )
-    process, backend = executor.submit(_whereabouts).result()
+    try:
+        process, backend = executor.submit(_whereabouts).result()
+    except Exception as error:
+        raise RuntimeError(
+            message(
+                "`executor` must be able to run a task.",
+                f"{type(executor).__name__} with {told(error).rstrip('.')}",
+                "Pass a new one.",
+            )
+        ) from error
     if process == _whereabouts()[0]:
         raise ValueError(_not_here(executor))
     check_backend(backend, keras.backend.backend())

@@ -139,9 +139,8 @@ def _fault(line: Any, epochs: int) -> str:
             return f"whose {name!r} is {_shown(line.get(name))}"
     if "error" in line:
         return ""
-    seconds: Any = line.get("seconds")
-    curves = line.get("curves")
-    if not _is_number(seconds) or not math.isfinite(seconds):
+    seconds, curves = line.get("seconds"), line.get("curves")
+    if seconds is None or not _is_number(seconds) or not math.isfinite(seconds):
         return f"whose 'seconds' are {_shown(seconds)}"
     if not isinstance(curves, dict) or set(curves) not in _WHOLE:
         return f"whose 'curves' are {_shown(curves)}"
