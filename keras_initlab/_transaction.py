@@ -44,9 +44,7 @@ def uninterrupted(action: Callable[[Callable[[], None]], _Result]) -> _Result:
     """
     known = {number: signal.getsignal(number) for number in signal.valid_signals()}
     # The others' are the system's, or of the program that Python is embedded in.
-    handlers: dict[Any, Any] = {
-        number: one for number, one in known.items() if callable(one)
-    }
+    handlers: dict[int, Any] = {n: one for n, one in known.items() if callable(one)}
     waiting: dict[int, Any] = {}
 
     def note(number: int, frame: Any) -> None:
@@ -79,8 +77,7 @@ def within(
     stack = contextlib.ExitStack()
     try:  # twice, for a signal that comes before signals wait
         try:
-            for context in contexts:
-                stack.enter_context(context)
+            uninterrupted(lambda _: [stack.enter_context(one) for one in contexts])
             return action()
         finally:
             uninterrupted(lambda _: stack.close())
@@ -88,13 +85,13 @@ def within(
         uninterrupted(lambda _: stack.close())
 
 
-def _handle(handlers: dict[Any, Any], note: Callable[..., None]) -> None:
+def _handle(handlers: dict[int, Any], note: Callable[..., None]) -> None:
     with contextlib.suppress(ValueError):  # not in the main thread
         for number in handlers:
             signal.signal(number, note)
 
 
-def _restore(handlers: dict[Any, Any], note: Callable[..., None]) -> None:
+def _restore(handlers: dict[int, Any], note: Callable[..., None]) -> None:
     # A signal that is handled again may raise: Ctrl-C, the likeliest, comes last.
     for number in sorted(handlers, key=lambda one: one == signal.SIGINT):
         if signal.getsignal(number) is note:

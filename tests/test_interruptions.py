@@ -18,6 +18,10 @@ from keras_initlab import audit, calibrate, probe, recommend, reinitialize
 from keras_initlab.callbacks._recyclable import recyclable
 from keras_initlab.callbacks._renewal import renew
 
+# What is raised in a callback of JAX's garbage collection is lost there.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 X = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
 Y = np.ones((32, 2), "float32")
 STOPPED = (Exception, KeyboardInterrupt, SystemExit)
@@ -206,10 +210,11 @@ def faults(name, rounds):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_few_interruptions(name):
-    assert not faults(name, 9)
+    assert not faults(name, 6)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_many_interruptions(name):
     found = faults(name, ROUNDS)

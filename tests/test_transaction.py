@@ -157,9 +157,10 @@ def test_a_context_is_left_before_a_second_signal_is_handled():
 @pytest.mark.parametrize("numbers", [{0}, {3}, {1, 2}, {1, 2, 3, 4}, {2, 4, 6}])
 def test_errors_while_writing_and_while_going_back(numbers, is_late):
     given = variables()
+    text = f"assignment {min(numbers)}"
     with (
         failing_assigns(numbers, KeyboardInterrupt, is_late),
-        pytest.raises(KeyboardInterrupt, match=f"assignment {min(numbers)}"),
+        pytest.raises(KeyboardInterrupt, match=text),
     ):
         assign_all(changes_of(given))
     assert firsts(given) == OLD

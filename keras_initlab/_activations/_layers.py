@@ -14,6 +14,7 @@ import numpy as np
 
 from .._arrays import to_numpy
 from .._errors import message
+from .._transaction import assign_all
 from ._formulas import BoundActivation
 
 _DRAWS = 2**16  # of an initializer, in place of slopes that do not exist yet
@@ -109,8 +110,8 @@ def unchanged(function: Callable[[Any], Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
+        pairs = zip(variables, before, strict=True)
+        assign_all((variable, value, value) for variable, value in pairs)
 
 
 def _shape_of_units(layer: Any) -> tuple[int, ...] | None:
