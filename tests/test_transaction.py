@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from keras_initlab import calibrate, probe, recommend
 from keras_initlab._transaction import assign_all, uninterrupted, within
-from keras_initlab.callbacks import DormantUnitRecycler
+from keras_initlab.callbacks import DormantUnitRecycler, _recycler
 
 
 @contextlib.contextmanager
@@ -252,26 +252,20 @@ def test_a_recycler_notes_what_it_wrote_before_it_is_interrupted(monkeypatch):
     )
     model.compile("adam", "mse")
     recycler = DormantUnitRecycler(0.99, every=1, seed=0)
-    # A handler that raises after the writing: as Ctrl-C at its last instruction.
-    kernel, assign = model.layers[0].kernel, keras.Variable.assign
-    monkeypatch.setattr(recycler, "log", lambda *_: None)
-    told = []
+    renew, written = _recycler.renew, []
 
-    def signalled(variable, value):
-        result = assign(variable, value)
-        if variable is kernel and recycler._waiting is None and not told:
-            told.append(1)
-            interrupt()
-        return result
+    def signalled(*arguments):
+        renew(*arguments)
+        written.append(arguments)
+        interrupt()
 
-    monkeypatch.setattr(keras.Variable, "assign", signalled)
-    before = ops.convert_to_numpy(kernel).copy()
+    monkeypatch.setattr(_recycler, "renew", signalled)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, X[:, :1], batch_size=8, verbose=0, callbacks=[recycler])
-    assert told
-    assert not np.array_equal(ops.convert_to_numpy(kernel), before)
+    assert len(written) == 1
     history = recycler.history
-    assert len(history["step"]) == len(history["scores"][model.layers[0].path])
+    assert history["step"].tolist() == [0]
+    assert len(history["recycled"][model.layers[0].path]) == 1
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="a state of PyTorch's")

@@ -248,7 +248,7 @@ def _multiplier(factors: np.ndarray, dtype: str) -> Any:
 def _has_left(value: Any, scaled: Any, dtype: str) -> bool:
     """Whether multiplied values have left the range of a dtype, at either end."""
     before, after = (
-        float(to_numpy(ops.cast(ops.max(ops.abs(_as_type(one, dtype))), "float64")))
+        float(to_numpy(ops.max(ops.abs(_as_type(one, dtype)))))
         for one in (value, scaled)
     )
     return not np.isfinite(after) or (before > 0 and after == 0)
