@@ -66,6 +66,7 @@ class ObservingCallback(keras.callbacks.Callback):
         self.verbose = int(check_choice("verbose", str(int(verbose)), ("0", "1")))
         self._alerts = Alerts(alerts)
         self._seen_model: Any = None
+        self._observer: Any = None  # kept for a later fit
         self._training: Training | None = None
         self._is_idle = False  # in a training without anything to watch
         self._summary: tuple[dict[str, float], str] | None = None
@@ -77,12 +78,12 @@ class ObservingCallback(keras.callbacks.Callback):
 
     def _unbound(self) -> dict[str, Any]:
         """The attributes that belong to a model, as they are without one."""
-        nothing = dict.fromkeys(("_model", "_seen_model", "_training", "_summary"))
-        asked = self.layers if isinstance(self.layers, (list, tuple)) else [self.layers]
-        paths = [
-            getattr(one, "path", None) or getattr(one, "name", one) for one in asked
-        ]
-        layers = paths if asked is self.layers else paths[0]
+        nothing = dict.fromkeys(
+            ("_model", "_seen_model", "_observer", "_training", "_summary")
+        )
+        asked: Any = self.layers
+        is_many = isinstance(asked, (list, tuple))
+        layers = [_path_of(one) for one in asked] if is_many else _path_of(asked)
         return {**nothing, "_is_idle": False, "recipe": Recipe(), "layers": layers}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -143,8 +144,8 @@ class ObservingCallback(keras.callbacks.Callback):
             warnings.warn(str(nothing), stacklevel=2)
             return
         self._is_idle = False
-        observer = TrainingObserver.of(model)
-        self._training = observer.attach(self, callbacks, is_of_fit)
+        self._observer = TrainingObserver.of(model)
+        self._training = self._observer.attach(self, callbacks, is_of_fit)
 
     def _begun(self) -> Training | None:
         """The training, None if there is nothing to watch in it.
@@ -193,7 +194,7 @@ class ObservingCallback(keras.callbacks.Callback):
         training, self._training = self._training, None
         self._is_idle = False
         if training is not None:
-            training.observer.detach(training, self)
+            self._observer.detach(training, self)
             if not training.is_fit:
                 self._tell_if_unseen(training)
         self.logs.end()

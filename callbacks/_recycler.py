@@ -153,8 +153,7 @@ class DormantUnitRecycler(ObservingCallback):
 
     def prepare(self, model: Any) -> Recipe:
         """Asks how large the units of all layers are that can be recycled."""
-        found = self._found(model)
-        self._watched = found
+        found = self._watched = self._found(model)
         for path in found if self._steps else ():  # not those of an earlier fit
             missed = [np.zeros(0, dtype="int64") for _ in self._steps]
             self._recycled.setdefault(path, missed)
@@ -173,10 +172,9 @@ class DormantUnitRecycler(ObservingCallback):
         self.skipped = {path: str(skip) for path, skip in skipped.items()}
         layer_of = dict(operation_paths(model))
         frozen = [layer_of[path] for path, skip in skipped.items() if skip.is_frozen]
-        chosen = {path: one.layer for path, one in found.items()}
-        if found or self.layers is not None:
-            kind = "layers whose units can be recycled"
-            chosen = select(model, chosen, self.layers, kind, frozen)
+        owners = {path: one.layer for path, one in found.items()}
+        kind = "layers whose units can be recycled"
+        chosen = select(model, owners, self.layers, kind, frozen)
         if not chosen:
             raise NothingToWatchError(nothing(model, self.skipped))
         for path, skip in skipped.items():

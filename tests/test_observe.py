@@ -320,6 +320,17 @@ def test_a_later_fit_without_callbacks_does_not_trace_again():
     assert counter.count == 2
 
 
+@needs_tracing
+def test_a_later_fit_with_the_callbacks_does_not_trace_again():
+    model, counter = counted()
+    observers = watchers(1)
+    fit(model, observers)
+    assert counter.count == 1
+    fit(model, observers, epochs=3, initial_epoch=2)
+    assert counter.count == 1
+    assert observers[0].history["step"].tolist() == list(range(3 * STEPS))
+
+
 def test_the_train_function_of_a_first_fit_is_restored():
     functions = []
     model = compiled()

@@ -221,11 +221,7 @@ class TrainingObserver:
         """The observing train function, compiled anew only if something changed."""
         with self._lock:
             observed, subscribers = self._observed, training.subscribers
-            if (
-                observed
-                and observed.is_of is subscribers
-                and observed.basis[0] is plain
-            ):
+            if observed is not None and observed.is_for(subscribers, plain):
                 return observed
             recipe = Recipe()
             for subscriber in subscribers:
