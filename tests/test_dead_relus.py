@@ -667,8 +667,8 @@ def test_a_model_without_relu_trains_unwatched():
     )
     model.compile("sgd", "mse", run_eagerly=True)
     with pytest.warns(UserWarning, match=r"`DeadReLULogger` needs.*model='smooth'"):
-        logger = watch(model, inputs(), targets())
-    assert logger.history["epoch"].shape == (0,)
+        history = watch(model, inputs(), targets())
+    assert history["epoch"].shape == (0,)
 
 
 @pytest.fixture
