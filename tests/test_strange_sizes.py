@@ -202,6 +202,8 @@ def test_tables_without_end_are_not_made(capsys, tmp_path, monkeypatch, count):
 
 
 VALUE = {"class_name": "__tensor__", "config": {"value": [[1.0]], "dtype": "float32"}}
+HIDING = copy.deepcopy(VALUE)
+HIDING["config"]["more"] = {"class_name": "__keras_tensor__", "config": {}}
 CARRIED_OUT = {
     "a layer": {
         "module": "keras.layers",
@@ -218,7 +220,7 @@ CARRIED_OUT = {
 
 
 @hostile.asks("cli.audit")
-@pytest.mark.parametrize("arguments", [[VALUE], []])
+@pytest.mark.parametrize("arguments", [[VALUE], [], [VALUE, ["x", 0, 0]], [HIDING]])
 @pytest.mark.parametrize("name", CARRIED_OUT)
 def test_nothing_is_computed_on_a_files_values(
     capsys, tmp_path, monkeypatch, name, arguments

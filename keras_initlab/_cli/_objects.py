@@ -72,17 +72,19 @@ def _faults(one: dict[str, Any]) -> Iterator[str]:
 
 def _is_symbolic(node: Any) -> bool:
     """Whether a call has a symbolic input; Keras would carry out one without."""
-    waiting = [node]
+    if not isinstance(node, dict):  # as older files name their inputs
+        return bool(node)
+    waiting = [node.get("args"), node.get("kwargs")]
     while waiting:
         one = waiting.pop()
         if isinstance(one, list):
-            if len(one) > 2 and isinstance(one[0], str):  # as older files have it
-                return True
             waiting += one
         elif isinstance(one, dict):
-            if one.get("class_name") == "__keras_tensor__":
+            name = one.get("class_name")
+            if name == "__keras_tensor__":
                 return True
-            waiting += [inner for key, inner in one.items() if key != "inbound_nodes"]
+            if name in (None, "__tuple__"):  # in any other Keras would not look
+                waiting += one.values()
     return False
 
 
