@@ -21,7 +21,6 @@ import numpy as np
 
 from ._arrays import as_numpy, to_numpy
 from ._fans import Kernel, placed, standing
-from .initializers._base import SeededInitializer
 
 # Undo goes back by one; a sweep over seeds may leave many.
 _MOST_NOTES = 8
@@ -153,10 +152,15 @@ def _repeats(root: Any, kernel: Kernel, own: Any) -> bool:
 
 def _drawn_again(root: Any, kernel: Kernel, own: Any) -> np.ndarray:
     initializer = _told(own, kernel)
-    if not isinstance(own, SeededInitializer):
+    if not _is_ours(own):
         return to_numpy(initializer(kernel.shape, dtype=kernel.variable.dtype))
     with placed(standing(root, kernel)):  # its seed depends on the place
         return to_numpy(initializer(kernel.shape, dtype=kernel.variable.dtype))
+
+
+def _is_ours(initializer: Any) -> bool:
+    kinds = type(initializer).__mro__
+    return any(kind.__module__.startswith("keras_initlab.") for kind in kinds)
 
 
 def _told(initializer: Any, kernel: Kernel) -> Any:
