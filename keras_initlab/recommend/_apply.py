@@ -42,22 +42,22 @@ def apply_rows(
     base = _seeds.fresh() if seed is None else seed
     candidates = [row for row in rows if row.initializer is not None]
     meant = [row for row in chosen(rows, only, _path) if row.initializer is not None]
-    if not overwrite:
-        check_untrained(model, meant, is_part=len(meant) < len(candidates))
     fresh: list[tuple[Any, np.ndarray]] = []
     kernels = None
     with unchanged(model):
+        if not overwrite:
+            check_untrained(model, meant, is_part=len(meant) < len(candidates))
         for row in meant:
             fresh += [*_drawn(row, base), *_moving_variance(row)]
         if batch is not None:
             fresh, kernels = calibrated(model, meant, fresh, batch)
+        drawn_by = _initializers(meant, kernels or ())
     if reset_optimizer:
         fresh += fresh_slots(model)
     if dry_run:
         applied = plan(model, fresh, base)
     else:
         applied = write(model, fresh, base)
-        drawn_by = _initializers(meant, kernels or ())
         note([one for one, _ in fresh], drawn_by, is_recommended=True)
     return applied if kernels is None else Calibrated(applied, model.name, kernels)
 
