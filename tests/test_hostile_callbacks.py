@@ -134,7 +134,8 @@ def chequered():
     for row, situation in enumerate(SITUATIONS):
         for column, kind in enumerate(KINDS):
             names = [f"callbacks.{kind.__name__}", "signal.TrainingObserver"]
-            marks = [hostile.asks(*names, "signal.Subscriber")]
+            names += [f"signal.{one}" for one in ("Subscriber", "Training")]
+            marks = [hostile.asks(*names, "signal.calling_list")]
             marks += [pytest.mark.slow] if (row + column) % 2 else []
             name = f"{situation.__name__}-{kind.__name__}"
             yield pytest.param(situation, kind, marks=marks, id=name)

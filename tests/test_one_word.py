@@ -110,7 +110,8 @@ def test_all_speak_with_one_voice(name):
         who: {path for one, kind, path, _ in found["trained"] if (one, kind) == who}
         for who in (("DeadReLULogger", "dead units"), ("probe", "dead units"))
     }
-    assert len(set(map(frozenset, dead.values()))) == 1  # a short training kills some
+    logged, probed = dead.values()
+    assert logged <= probed  # who never fired in an epoch does not fire after it
     for start, said in found.items():
         others = [one for one in said if start != "trained" or one[:2] not in dead]
         assert {one[0] for one in others} <= {"probe"}, others

@@ -1,13 +1,11 @@
 """Which tests run every day, and which with the slow ones.
 
 Of a long table of cases each of which compiles a model, the first few are asked every
-day, all of them with `-m slow`; on PyTorch 24 of any table, and no more than
-`MOST_PER_TABLE` where that is set. On JAX, where nearly all time goes into compiling,
+day, all of them with `-m slow`: no more than 12, or `MOST_PER_TABLE` where that is set. On JAX, where nearly all time goes into compiling,
 it is the first of every table; and what does not depend on the backend, or is the
 callbacks' rules, is left to the slow tests there.
 """
 
-import math
 import os
 from collections import Counter
 
@@ -76,7 +74,7 @@ SLOW_ON_JAX = {
 WHOLE_ON_JAX = {
     "test_golden_reports.py::test_every_backend_recommends_what_the_file_says"
 }
-MOST_ON_TORCH = 24
+MOST = 12
 
 
 def mark_slow(items, backend):
@@ -93,7 +91,6 @@ def mark_slow(items, backend):
 
 def _most(file, name, backend):
     if backend != "jax" or name in WHOLE_ON_JAX:
-        most = MOST_ON_TORCH if backend == "torch" else math.inf
-        most = float(os.environ.get("MOST_PER_TABLE", most))
+        most = float(os.environ.get("MOST_PER_TABLE", MOST))
         return min(EVERYDAY.get(name, most), most)
     return 0 if file in SLOW_ON_JAX else 1

@@ -116,7 +116,7 @@ def register_fans(
         ...     return {"mixing": KernelAxes(inputs=(1,), outputs=(0,))}
         >>> layer = Mixer(name="mixer")
         >>> layer.build((None, 3))
-        >>> fans(layer)
+        >>> keras_initlab.fans(layer)
         {'mixer/mixing': Fans(fan_in=3, fan_out=5)}
     """
     if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
