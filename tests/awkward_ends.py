@@ -224,8 +224,9 @@ def exported_after(trial):
     model = trial.compile(mlp(layers.Dropout(0.2)))
     trial.fit(model)
     model.export(trial.folder / "saved", verbose=False)
-    served = tf.saved_model.load(str(trial.folder / "saved")).serve(X)
-    trial.note(np.asarray(served))
+    loaded = tf.saved_model.load(str(trial.folder / "saved"))
+    served = np.asarray(loaded.serve(X))
+    trial.note(served)
     np.testing.assert_allclose(served, ops.convert_to_numpy(model(X)), 1e-5, 1e-6)
     trial.fit(model)
 

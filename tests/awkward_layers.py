@@ -166,7 +166,7 @@ def normalizations(trial):
         layers.UnitNormalization(),
         layers.SpectralNormalization(layers.Dense(8)),
     ]
-    trial.fit(trial.compile(mlp(*more), optimizers.SGD(0.05, momentum=0.9)))
+    trial.fit(trial.compile(mlp(*more), optimizers.SGD(0.01, momentum=0.9)))
 
 
 @awkward()

@@ -160,23 +160,26 @@ def trained_by(name, make, **options):
 
 
 EMA = {"use_ema": True, "ema_momentum": 0.5}
-trained_by("averages", lambda: optimizers.Adam(0.01, **EMA, ema_overwrite_frequency=3))
+trained_by("averages", lambda: optimizers.Adam(0.001, **EMA, ema_overwrite_frequency=3))
 trained_by("averages_at_the_end", lambda: optimizers.SGD(0.01, **EMA))
 trained_by(
     "accumulation",
-    lambda: optimizers.Adam(0.01, gradient_accumulation_steps=3),
+    lambda: optimizers.Adam(0.001, gradient_accumulation_steps=3),
     daily=True,
 )
 trained_by(
     "accumulation_and_clipping",
-    lambda: optimizers.SGD(0.1, 0.9, True, clipnorm=0.5, gradient_accumulation_steps=3),
+    lambda: optimizers.SGD(
+        0.01, 0.9, True, clipnorm=0.5, gradient_accumulation_steps=3
+    ),
 )
 trained_by(
     "loss_scaling",
-    lambda: optimizers.LossScaleOptimizer(optimizers.Adam(0.01), 64.0, 2),
+    lambda: optimizers.LossScaleOptimizer(optimizers.Adam(0.001), 64.0, 2),
 )
 trained_by(
-    "a_scheduled_rate", lambda: optimizers.SGD(optimizers.schedules.CosineDecay(0.1, 9))
+    "a_scheduled_rate",
+    lambda: optimizers.SGD(optimizers.schedules.CosineDecay(0.01, 9)),
 )
 for kind in ("Adafactor", "AdamW", "Lamb", "Lion", "Muon", "Nadam", "RMSprop"):
     trained_by(kind, lambda kind=kind: getattr(optimizers, kind)(0.002))
@@ -184,7 +187,7 @@ for kind in ("Adafactor", "AdamW", "Lamb", "Lion", "Muon", "Nadam", "RMSprop"):
 
 @awkward()
 def swapped_averages(trial):
-    model = trial.compile(mlp(), optimizers.Adam(0.01, **EMA))
+    model = trial.compile(mlp(), optimizers.Adam(0.001, **EMA))
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
     trial.fit(model, swap, validation_split=0.25, epochs=3)
 

@@ -92,11 +92,11 @@ def spread():
     return mirrored().scope()
 
 
-def watchers():
+def watchers(every=1):
     return [
-        GradientNormLogger(1, alerts=False, clipped=True, updates=True),
-        DeadReLULogger(1, alerts=False),
-        ActivationStatsLogger(1, alerts=False),
+        GradientNormLogger(every, alerts=False, clipped=True, updates=True),
+        DeadReLULogger(every, alerts=False),
+        ActivationStatsLogger(every, alerts=False),
     ]
 
 
@@ -140,6 +140,19 @@ def plain(optimizer):
     return {"plain": model.get_weights()}
 
 
+def noisy(every=None):
+    """The weights of a model that draws and normalizes, watched or not."""
+    keras.utils.set_random_seed(1)
+    hidden = [layers.Dense(UNITS, "relu"), layers.BatchNormalization()]
+    with spread():
+        model = keras.Sequential(
+            [keras.Input((6,)), *hidden, layers.Dropout(0.3), layers.Dense(2)]
+        )
+        model.compile(OPTIMIZERS["adam"](), "mse", **USUAL)
+    fit(model, watchers(every) if every else [], *data())
+    return model.get_weights()
+
+
 def error_of(model, callbacks):
     try:
         fit(model, callbacks, *data())
@@ -173,6 +186,7 @@ def main(path, which="usual"):
             "uneven": train("adam", examples=13),
             "eager": train("adam", run_eagerly=True),
             "tokens": train("adam", "tokens"),
+            "noisy": [noisy(), noisy(1), noisy(3)],
         }
     else:
         found = {"adam": train("adam") | plain("adam")}

@@ -4,8 +4,9 @@ import awkward_ends  # noqa: F401
 import awkward_fits  # noqa: F401
 import awkward_layers  # noqa: F401
 import awkward_models  # noqa: F401
+import keras
 import pytest
-from awkward import BACKEND, FITS, KINDS, differences, outcome
+from awkward import BACKEND, FITS, KINDS, Fit, differences, mlp, outcome
 
 ALL = tuple(KINDS)
 # Each kind alone at every step, all together at every third; where units are drawn
@@ -35,3 +36,21 @@ def test_nothing_but_looking(name, kinds, every, tmp_path):
     assert not differences(PLAIN[name], observed, fit.close)
     if fit.seen and not observed["fit: error"] and every < 10:
         assert all(trial.logged.values()), trial.logged
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("every", [1, 3])
+def test_what_tensorflow_draws_by_itself(every, tmp_path):
+    """As the README says: each compiled function counts its own draws."""
+    import tensorflow as tf
+
+    class Noise(keras.layers.Layer):
+        def call(self, x):
+            return x + 0.1 * tf.random.normal(tf.shape(x))
+
+    fit = Fit(lambda trial: trial.fit(trial.compile(mlp(Noise()))))
+    plain, _ = outcome(fit, (), 1, tmp_path / "plain")
+    observed, _ = outcome(fit, ("norms",), every, tmp_path / "observed")
+    losses = (one["fit: history 0"] for one in (plain, observed))
+    assert (next(losses) == next(losses)) == (every == 1)

@@ -36,12 +36,12 @@ def network():
 
 def trained(source, callbacks):
     """A model after two fits, of which the first is observed, and their losses."""
-    model = network()
-    options = {"epochs": 2, "verbose": 0, "shuffle": False}  # a loader shuffles itself
-    losses = [
-        model.fit(source(), callbacks=own, **options).history["loss"]
-        for own in (callbacks, [])
-    ]
+    model, losses = network(), []
+    for own in (callbacks, []):
+        data = source()  # a `DataLoader` shuffles by itself
+        options = {"shuffle": isinstance(data, keras.utils.PyDataset), "verbose": 0}
+        history = model.fit(data, epochs=2, callbacks=own, **options).history
+        losses.append(history["loss"])
     return model, losses
 
 

@@ -853,6 +853,15 @@ def test_rarer_ways_of_training_replicas(more_replicas, name, arguments):
     same_on_both(more_replicas[name], **arguments)
 
 
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_replicas_that_draw_train_the_same_weights(more_replicas):
+    plain, *observed = more_replicas["noisy"]
+    for weights in observed:
+        for one, other in zip(weights, plain, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.tensorflow
 def test_some_units_fire_on_one_replica_only(replicas):
     """So that dead units of the whole batch mean something."""

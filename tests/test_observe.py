@@ -22,6 +22,7 @@ from keras import layers, optimizers
 from oracles import BACKEND, MODES, USUAL, gradient_norms
 
 from keras_initlab.callbacks import DeadReLULogger, GradientNormLogger
+from keras_initlab.signal._recipe import Traced
 
 EXAMPLES, BATCH, STEPS = 24, 6, 4
 OWN_KEYS = {"grad_norm", "dead_relu_fraction"}
@@ -778,6 +779,28 @@ def test_a_train_function_that_ignores_the_train_step_is_refused(monkeypatch):
     monkeypatch.setattr(keras.config, "is_nnx_enabled", lambda: True)
     with pytest.raises(RuntimeError, match=r"without Flax NNX.*is_nnx_enabled"):
         fit(compiled(), watchers())
+
+
+def test_an_interrupt_while_a_step_is_read_loses_no_weights(monkeypatch):
+    """There Python waits for the device, so that is where most of them come."""
+    model, twin = fragile(USUAL), fragile(USUAL)
+    measured = Traced.measured
+    left = iter(range(2))
+
+    def interrupted(*arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return measured(*arguments)
+
+    monkeypatch.setattr(Traced, "measured", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, watchers(), shuffle=False)
+    x, y = inputs()[: 3 * BATCH], targets()[: 3 * BATCH]
+    twin.fit(x, y, BATCH, shuffle=False, verbose=0)
+    for one in (model, twin):
+        fit(one, shuffle=False)
+    assert_same(arrays(model.variables), arrays(twin.variables))
+    assert_same(arrays(model.optimizer.variables), arrays(twin.optimizer.variables))
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="of JAX")

@@ -213,7 +213,11 @@ class TrainingObserver:
         step = (model, "train_step", observed.train_step)
         with all_replaced([step], only_here=True):
             result = observed.train_function(*arguments)
-        return self._adapter.take(result, observed.train_step)
+        try:
+            return self._adapter.take(result, observed.train_step)
+        except BaseException:  # Ctrl-C: here is where JAX waits for the device
+            self._adapter.keep_state(model, arguments, result)
+            raise
 
     def _compiled(
         self, model: Any, plain: Any, training: Training, arguments: Sequence[Any]
