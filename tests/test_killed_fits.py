@@ -70,7 +70,7 @@ def check_appended(before, after, row):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_killed_twice(tmp_path):
     check_kills(tmp_path, 2, 1)
 
