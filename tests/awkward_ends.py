@@ -150,7 +150,9 @@ def resumed_by_the_same_model_and_callbacks(trial):
         trial.fit(model, backup, epochs=4)
 
 
-@awkward()
+# A graph of TensorFlow may drop a NaN where nobody reads it, and train on: there the
+# observed fit, which keeps it, is another one.
+@awkward(backends=("jax", "torch"))
 def numbers_that_end_training(trial):
     x = X.copy()
     x[12] = np.nan
