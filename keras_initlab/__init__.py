@@ -42,4 +42,4 @@ from .recommend import WidthsRecommendation as WidthsRecommendation
 from .recommend import recommend as recommend
 from .recommend import recommend_widths as recommend_widths
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,9 +1,10 @@
 """Which tests run every day, and which with the slow ones.
 
 Of a long table of cases each of which compiles a model, the first few are asked every
-day, all of them with `-m slow`: no more than 12, or `MOST_PER_TABLE` where that is set. On JAX, where nearly all time goes into compiling,
-it is the first of every table; and what does not depend on the backend, or is the
-callbacks' rules, is left to the slow tests there.
+day, all of them with `-m slow`: no more than 12, or `MOST_PER_TABLE` where that is
+set. On JAX, where nearly all time goes into compiling, it is the first of every table;
+and what does not depend on the backend, or is the callbacks' rules, is left to the slow
+tests there.
 """
 
 import os
