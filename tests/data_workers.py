@@ -17,8 +17,9 @@ class Examples:
 
 
 def loader(context, **options):
-    import torch
+    import pytest
 
+    torch = pytest.importorskip("torch")
     return torch.utils.data.DataLoader(
         Examples(),
         BATCH,
