@@ -136,7 +136,8 @@ def test_inputs_that_vary_little_about_a_large_mean_are_no_vanishing_signal():
     x = 1e3 + 0.1 * X
     model = stack("relu", "relu")
     recommend(model, data=x).apply(seed=0)
-    assert said(model, x) == {"input scale"}
+    # Each ReLU is on or off for all examples, and for how many it is so is a draw.
+    assert said(model, x) - {"dead units"} == {"input scale"}
 
 
 @pytest.mark.parametrize("scale", [1e4, 1.0, 1e-4])
