@@ -118,7 +118,7 @@ def test_calibrate_scales_what_the_model_computes():
     kernels = [layer._kernel for layer in model.layers]
     rows = [table[kernel.path] for kernel in kernels]
     assert all(row.is_changed for row in rows), [row.note for row in rows]
-    np.testing.assert_allclose(rows[0].std_before, before[0].std(), rtol=1e-5)
+    assert rows[0].std_before == pytest.approx(before[0].std(), rel=1e-5)
     after = [z.std() for z in by_hand(model, x)]
     np.testing.assert_allclose(after, 1, rtol=1e-4)
     found, expected = numbers(model(x)), by_hand(model, x)[-1]

@@ -273,7 +273,7 @@ def widen_until_killed(path, calls):
 
     log = linked(path)
     write = os.write  # a kill may find a part of a long write done
-    os.write = lambda file, data: write(file, data[:5])
+    os.write = lambda file, data: write(file, bytes(data)[:5])
     for name in CALLS:
         setattr(os, name, counted(getattr(os, name)))
     log({"b": 2.0}, 1)
