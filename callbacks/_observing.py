@@ -68,6 +68,8 @@ class ObservingCallback(keras.callbacks.Callback):
         self._seen_model: Any = None
         self._observer: Any = None  # kept for a later fit
         self._training: Training | None = None
+        self._outer: list[Training] = []  # within which that one runs
+        self._is_aside = False  # while a model is trained within another's training
         self._is_idle = False  # in a training without anything to watch
         self._summary: tuple[dict[str, float], str] | None = None
         self.reset()
@@ -84,7 +86,8 @@ class ObservingCallback(keras.callbacks.Callback):
         asked: Any = self.layers
         is_many = isinstance(asked, (list, tuple))
         layers = [_path_of(one) for one in asked] if is_many else _path_of(asked)
-        return {**nothing, "_is_idle": False, "recipe": Recipe(), "layers": layers}
+        asides = {"_outer": [], "_is_aside": False, "_is_idle": False}
+        return {**nothing, **asides, "recipe": Recipe(), "layers": layers}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         # The functions of the user's are called by the copy, too: what they belong to,
@@ -126,8 +129,39 @@ class ObservingCallback(keras.callbacks.Callback):
         """Returns the epoch's summary for Keras's logs, and a line to print."""
         raise NotImplementedError(f"{type(self).__name__} measures nothing.")
 
+    def set_model(self, model: Any) -> None:
+        """Takes the model that is to be trained.
+
+        Not if a `fit` of another one is under way, which called what calls this.
+        """
+        training = self._training
+        self._is_aside = (
+            training is not None and model is not self._model and training.is_under_way
+        )
+        if self._is_aside:
+            warnings.warn(_trained_within(model, self._model), stacklevel=2)
+        else:
+            super().set_model(model)
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Takes what the training is to be like."""
+        if not self._is_aside:
+            super().set_params(params)
+
+    def _is_not_ours(self) -> bool:
+        """Whether the list that is calling belongs to a training that is not observed.
+
+        One that failed has not said that it ended.
+        """
+        if self._is_aside and self._training is not None:
+            callbacks, _ = calling_list(sys._getframe(2))
+            self._is_aside = not self._training.is_of(callbacks)
+        return self._is_aside
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Starts to observe."""
+        if self._is_not_ours():
+            return
         callbacks, is_of_fit = calling_list(sys._getframe(1))
         _move_to_front(callbacks)
         model: Any = self.model
@@ -136,6 +170,8 @@ class ObservingCallback(keras.callbacks.Callback):
             self._alerts.found.clear()
             self._seen_model = model
         self._alerts.begin()
+        outer = [*self._outer, self._training]
+        self._outer = [one for one in outer if one is not None and one.is_under_way]
         self._training = self._summary = None
         try:
             self.recipe = self.prepare(model)
@@ -152,6 +188,8 @@ class ObservingCallback(keras.callbacks.Callback):
 
         A loop of the user's own may not have said that it begins.
         """
+        if self._is_not_ours():
+            return None
         if self._training is None and not self._is_idle:
             self.on_train_begin()
         return self._training
@@ -191,7 +229,11 @@ class ObservingCallback(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Stops observing."""
-        training, self._training = self._training, None
+        if self._is_not_ours():
+            self._is_aside = False
+            return
+        training = self._training
+        self._training = self._outer.pop() if self._outer else None
         self._is_idle = False
         if training is not None:
             self._observer.detach(training, self)
@@ -247,6 +289,15 @@ class ObservingCallback(keras.callbacks.Callback):
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Hands metrics to every log."""
         self.logs(metrics, step)
+
+
+def _trained_within(model: Any, outer: Any) -> str:
+    return message(
+        "A callback observes one training at a time.",
+        f"a training of {model.name!r} within one of {outer.name!r}, which goes on to "
+        "be observed",
+        "Pass a second callback to the inner `fit`.",
+    )
 
 
 def _path_of(layer: Any) -> Any:

@@ -141,6 +141,20 @@ def test_a_dask_worker_that_is_killed_costs_nothing(tmp_path):
     assert plain(there) == plain(study(initializers=["ones"]))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("ends", ["client", "cluster"])
+def test_a_dask_client_or_cluster_that_is_closed(tmp_path, ends):
+    distributed = pytest.importorskip("distributed")
+    path = tmp_path / "runs.jsonl"
+    some = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**some) as cluster:
+        client = distributed.Client(cluster)
+        when_finished(path, 1, {"client": client, "cluster": cluster}[ends].close)
+        more = {"results": path, "initializers": ["ones"], "seeds": range(9)}
+        errors = ended(client.get_executor(), **more)
+    assert set(errors) == {None, "CancelledError"}
+
+
 class Elsewhere:
     """Says that it runs in another process, then does with tasks what it is told."""
 

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from keras_initlab.compare import _results
 from keras_initlab.compare._results import ResultsFile
 
 # Nothing here depends on the backend: once is enough.
@@ -231,3 +232,19 @@ def test_the_file_stays_where_it_was_named(path, tmp_path, monkeypatch):
     os.chdir(tmp_path / "inner")
     one.add("a", 0, OUTCOME)
     assert len((tmp_path / "here.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_full_disk_costs_only_lines(path, monkeypatch):
+    one, whole = file(path), _results.append_whole
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_results, "append_whole", full)
+    match = r"comparison goes on\. Received: OSError: .*No space left.* at a, seed 0\."
+    with pytest.warns(UserWarning, match=match):
+        one.add("a", 0, OUTCOME)
+    one.add("a", 1, OUTCOME)  # told once
+    monkeypatch.setattr(_results, "append_whole", whole)
+    one.add("b", 2, OUTCOME)
+    assert list(file(path).finished) == [("b", 2)]

@@ -1,5 +1,6 @@
 """Loggers over several fits of a model that changes between them."""
 
+import contextlib
 import warnings
 
 import keras
@@ -225,3 +226,77 @@ def test_columns_of_phases():
     found = joined([(2, one), (1, two)])
     np.testing.assert_array_equal(found["a"], [[1, 1, 1], [1, 1, 1], [0, 0, np.nan]])
     np.testing.assert_array_equal(found["b"], [np.nan, np.nan, 1])
+
+
+class TrainsWithin(keras.callbacks.Callback):
+    """Trains a model in the midst of the training of another one."""
+
+    def __init__(self, model, callbacks, at):
+        super().__init__()
+        self.inner, self.callbacks, self.at = model, callbacks, at
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._go("batch")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._go("epoch")
+
+    def _go(self, now):
+        if now == self.at:
+            self.at = None
+            fit(self.inner, *self.callbacks)
+
+
+@pytest.mark.parametrize("at", ["batch", "epoch"])
+def test_a_callback_that_is_passed_to_an_inner_fit_too(at):
+    twin, norms = GradientNormLogger(1), GradientNormLogger(1)
+    fit(model_of("first"), twin)
+    inner = TrainsWithin(model_of("other"), [norms], at)
+    match = r"one training at a time\. Received: a training of '.*' within one of "
+    with pytest.warns(UserWarning, match=match):
+        fit(model_of("first"), norms, inner)
+    np.testing.assert_array_equal(
+        norms.history["global_norm"], twin.history["global_norm"]
+    )
+    fit(inner.inner, norms)  # alone it is observed
+    assert len(norms.history["step"]) == STEPS
+
+
+def test_an_inner_fit_that_fails_ends_nothing():
+    def fail(*_):
+        raise OSError("no disk")
+
+    failing = keras.callbacks.LambdaCallback(on_epoch_begin=fail)
+    twin, norms = GradientNormLogger(1), GradientNormLogger(1)
+    fit(model_of("first"), twin)
+    inner = TrainsWithin(model_of("other"), [norms, failing], "batch")
+    go = inner._go
+
+    def caught(now):
+        with contextlib.suppress(OSError):
+            go(now)
+
+    inner._go = caught
+    with pytest.warns(UserWarning, match="one training at a time"):
+        fit(model_of("first"), norms, inner)
+    np.testing.assert_array_equal(
+        norms.history["global_norm"], twin.history["global_norm"]
+    )
+
+
+def test_a_fit_of_the_same_model_within_its_own():
+    model, norms = model_of("first"), GradientNormLogger(1)
+    inner = TrainsWithin(model, [norms], "batch")
+    if keras.backend.backend() == "jax":
+        inner.inner = None  # Keras itself must sync the state of the outer fit first
+        inner._go = lambda now: now == inner.at and _sync_and_fit(inner, model, norms)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(model, norms, inner)
+    assert norms.history["step"].tolist() == [0, *range(STEPS), *range(1, STEPS)]
+
+
+def _sync_and_fit(inner, model, norms):
+    inner.at = None
+    model.jax_state_sync()
+    fit(model, norms)

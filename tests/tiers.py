@@ -1,7 +1,7 @@
 """Which tests run every day, and which with the slow ones.
 
 Of a long table of cases each of which compiles a model, the first few are asked every
-day, all of them with `-m slow`: no more than 12, or `MOST_PER_TABLE` where that is
+day, all of them with `-m slow`: no more than 8, or `MOST_PER_TABLE` where that is
 set. On JAX, where nearly all time goes into compiling, it is the first of every table;
 and what does not depend on the backend, or is the callbacks' rules, is left to the slow
 tests there.
@@ -15,7 +15,9 @@ import pytest
 EVERYDAY = {
     "test_activation_stats.py::test_dense": 1,
     "test_activation_stats.py::test_histograms": 3,
+    "test_agreement.py::test_a_model_that_was_started_loads_without_this_package": 1,
     "test_apply.py::test_reset_optimizer_brings_it_back_to_its_start": 3,
+    "test_awkward.py::test_nothing_but_looking": 5,
     "test_contract.py::test_distribution": 5,
     "test_contract.py::test_values_are_the_same_in_a_compiled_function": 4,
     "test_copies.py::test_a_copy_has_the_settings": 4,
@@ -28,11 +30,8 @@ EVERYDAY = {
     "test_dead_relus.py::test_only_rectifiers_are_watched": 4,
     "test_dead_relus.py::test_thresholds_equal_brute_force": 6,
     "test_dead_relus.py::test_what_cannot_be_seen_is_nan_and_never_wrong": 4,
-    "test_gains.py::test_true_fan_in_keeps_the_signal": 30,
     "test_gains.py::test_true_fan_in_keeps_the_signal_of_a_quantized_layer": 2,
-    "test_gains.py::test_true_fans_keep_the_signal_at_every_gate": 8,
-    "test_gains.py::test_what_fan_in_of_the_shape_does_to_the_signal": 16,
-    "test_gains.py::test_what_fan_out_of_the_shape_does_to_the_gradient": 16,
+    "test_golden_reports.py::test_every_backend_shows_the_table_that_the_file_holds": 5,
     "test_golden_reports.py::test_tables_hold_together": 4,
     "test_gradient_norms.py::test_clipped_and_updates_leave_training_as_it_is": 1,
     "test_gradient_norms.py::test_clipped_norms_are_those_of_clipping_by_hand": 3,
@@ -43,22 +42,27 @@ EVERYDAY = {
     "test_gradient_norms.py::test_steps_per_execution": 1,
     "test_gradient_norms.py::test_two_optimizers_in_a_custom_train_step": 1,
     "test_gradient_norms.py::test_update_ratios_are_those_of_snapshots": 3,
+    "test_growth.py::test_twice_the_layers_are_twice_the_work": 3,
     "test_hostile_callbacks.py::test_broken_data": 3,
     "test_hostile_callbacks.py::test_training_is_what_it_would_be_and_is_seen": 4,
+    "test_interruptions.py::test_a_few_interruptions": 5,
     "test_lives.py::test_the_step_of_a_death_is_exact": 2,
     "test_log_faults.py::test_killed_before_any_system_call": 1,
+    "test_long_observation.py::test_nothing_keeps_model_or_callback": 3,
+    "test_looking.py::test_a_model_of_the_zoo_is_left_as_it_was": 5,
     "test_mirrored.py::test_a_hundred_dense_layers": 4,
     "test_modes.py::test_the_table_is_true": 6,
     "test_observe.py::test_a_train_step_of_the_users": 1,
     "test_observe.py::test_after_a_failure_nothing_is_left": 2,
     "test_observe.py::test_errors_in_the_users_functions_come_through": 1,
+    "test_observe.py::test_optimizer_state_is_bit_identical": 3,
     "test_observe.py::test_weights_are_bit_identical": 2,
+    "test_one_word.py::test_all_speak_with_one_voice": 4,
     "test_own_calls.py::test_training_is_bit_identical": 1,
     "test_own_loop.py::test_a_fit_before_between_and_after": 2,
     "test_own_loop.py::test_a_loop_is_observed_and_trains_as_unobserved": 3,
     "test_own_loop.py::test_a_loop_without_an_end_leaves_the_model_free": 4,
     "test_recommend.py::test_50_layers_are_exactly_linear": 2,
-    "test_recommend.py::test_every_layer_passes_on_what_its_row_promises": 12,
     "test_recycler.py::test_nothing_reads_a_new_unit": 6,
     "test_recycler.py::test_only_the_entries_of_planted_units_are_written": 2,
     "test_recycler.py::test_scores_equal_the_definition": 6,
@@ -75,7 +79,7 @@ SLOW_ON_JAX = {
 WHOLE_ON_JAX = {
     "test_golden_reports.py::test_every_backend_recommends_what_the_file_says"
 }
-MOST = 12
+MOST = 8
 
 
 def mark_slow(items, backend):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -47,6 +48,7 @@ class ResultsFile:
         self.finished: dict[tuple[str, int], dict[str, Any]] = {}
         self._described = described
         self._settings = settings
+        self._has_failed = False
         is_new = True
         for number, line in self._read():
             self._check(number, line, is_new)
@@ -55,9 +57,14 @@ class ResultsFile:
             self._write({**_KIND, **settings})
 
     def add(self, label: str, seed: int, outcome: Mapping[str, Any]) -> None:
-        """Writes the line of a run."""
+        """Writes the line of a run; warns, once, where the file does not take it."""
         about = {"label": label, "initializer": self._described[label], "seed": seed}
-        self._write({**about, **outcome})
+        try:
+            self._write({**about, **outcome})
+        except OSError as error:
+            if not self._has_failed:
+                warnings.warn(self._not_kept(label, seed, error), stacklevel=2)
+            self._has_failed = True
 
     def _write(self, line: Mapping[str, Any]) -> None:
         append_whole(self.path, (json.dumps(line) + "\n").encode())
@@ -120,6 +127,14 @@ class ResultsFile:
             "Each line of `results` must be a run of this comparison.",
             f"results={str(self.path)!r} with line {number}, {fault}",
             "Delete that line, or name another file.",
+        )
+
+    def _not_kept(self, label: str, seed: int, error: OSError) -> str:
+        return message(
+            "`results` should take the line of every run; the comparison goes on.",
+            f"{type(error).__name__}: {error}, at {label}, seed {seed}",
+            "Later runs are tried all the same; the comparison that `compare` returns "
+            "holds all of them.",
         )
 
     def _other(self, received: str) -> str:

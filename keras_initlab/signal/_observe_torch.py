@@ -110,7 +110,7 @@ class _Capture(Capture):
 
 
 def _copy(tensor: Any) -> np.ndarray:
-    return np.array(tensor.detach().cpu())  # a view would keep the tensor alive
+    return np.array(tensor.detach().cpu().numpy())  # a view would keep the tensor alive
 
 
 def _real(tensor: Any) -> Any:

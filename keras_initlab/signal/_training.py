@@ -84,6 +84,11 @@ class Training:
         return self.thread is threading.current_thread()
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether it is a `fit` that has called what runs now."""
+        return self.is_fit and any(map(self.is_of, running_here()))
+
+    @property
     def steps_in_epoch(self) -> int:
         """How many train steps the epoch has had so far, observed or not."""
         return self.steps - self._epoch_start
