@@ -15,3 +15,15 @@ from ._lives import UnitEvent as UnitEvent
 from ._log import CSVLog as CSVLog
 from ._recycler import DormantUnitRecycler as DormantUnitRecycler
 from ._tensorboard import TensorBoardLog as TensorBoardLog
+
+__all__ = [
+    "ActivationStatsLogger",
+    "Alert",
+    "CSVLog",
+    "DeadReLULogger",
+    "DormantUnitRecycler",
+    "GradientNormLogger",
+    "JSONLinesLog",
+    "TensorBoardLog",
+    "UnitEvent",
+]

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_initlab._errors import message
-from keras_initlab._paths import own_variables
+from keras_initlab._core.errors import message
+from keras_initlab._keras.paths import own_variables
 from keras_initlab.inspection import activation_of
 from keras_initlab.signal import (
     Measured,

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from keras_initlab._errors import message
+from keras_initlab._core.errors import message
 
 NOT_FINITE = "not finite"  # the one rule that cannot wait for the epoch's end
 _LINES_PER_RULE = 5

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_initlab._errors import check_finite, message
+from keras_initlab._core.errors import check_finite, message
 from keras_initlab.inspection import activation_of
 from keras_initlab.signal import Measured, Recipe
 

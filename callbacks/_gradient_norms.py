@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_initlab._errors import check_flag, message
+from keras_initlab._core.errors import check_flag, message
 from keras_initlab.inspection import layer_paths, variable_paths
 from keras_initlab.signal import Measured, Recipe, total
 

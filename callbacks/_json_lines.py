@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import SupportsFloat, SupportsIndex
 
-from keras_initlab._files import write_whole
+from keras_initlab._core.files import write_whole
 
 from ._log import FileLog, check_names
 

@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, SupportsFloat, SupportsIndex
 
-from keras_initlab._errors import check_flag, message
-from keras_initlab._files import checked_file, locked, rewrite, write_whole
+from keras_initlab._core.errors import check_flag, message
+from keras_initlab._core.files import checked_file, locked, rewrite, write_whole
 
 
 class FileLog:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from keras_initlab._errors import message
+from keras_initlab._core.errors import message
 
 Log = Callable[[dict[str, float], int], Any]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
-from keras_initlab._errors import UnsupportedModelError, message
-from keras_initlab._fans import own_kernels
+from keras_initlab._core.errors import UnsupportedModelError, message
+from keras_initlab._keras.kinds import own_kernels
 
 
 def check_graph(model: Any) -> None:

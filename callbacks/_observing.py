@@ -12,8 +12,8 @@ import keras
 from rich.console import Console
 
 import keras_initlab.plots as plots
-from keras_initlab._errors import check_choice, message
-from keras_initlab._pandas import load_pandas
+from keras_initlab._core.errors import check_choice, message
+from keras_initlab._core.pandas import load_pandas
 from keras_initlab.signal import (
     Measured,
     Recipe,

@@ -14,11 +14,15 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_initlab._activations._pointwise import check_pointwise, resolve
-from keras_initlab._fans import own_kernels, variable_of
-from keras_initlab._paths import own_variables
-from keras_initlab.inspection import activation_of, is_activation, operation_paths
-from keras_initlab.inspection._graph import read_calls
+from keras_initlab._activations import check_pointwise, resolve
+from keras_initlab._keras.kinds import own_kernels, variable_of
+from keras_initlab._keras.paths import own_variables
+from keras_initlab.inspection import (
+    activation_of,
+    is_activation,
+    operation_paths,
+    read_calls,
+)
 from keras_initlab.signal import Reduction, channel_axis, mean_size_per_unit
 
 from ._model_graph import (

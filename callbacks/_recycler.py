@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_initlab._errors import check_count, check_non_negative, message
-from keras_initlab._seeds import derive, fresh
-from keras_initlab._transaction import uninterrupted
+from keras_initlab._core.errors import check_count, check_non_negative, message
+from keras_initlab._core.seeds import derive, fresh
+from keras_initlab._core.transaction import uninterrupted
 from keras_initlab.inspection import operation_paths
 from keras_initlab.signal import Measured, Recipe
 

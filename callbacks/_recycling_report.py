@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from keras_initlab._errors import message
+from keras_initlab._core.errors import message
 
 from ._alerts import Alert
 

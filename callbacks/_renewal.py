@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_initlab._arrays import kept, to_numpy
-from keras_initlab._drawing import draw, draw_bias
-from keras_initlab._errors import message
-from keras_initlab._fans import own_kernels, variable_of
-from keras_initlab._seeds import derive
-from keras_initlab._transaction import Change, assign_all
-from keras_initlab._writing import Values, built_for
+from keras_initlab._core.arrays import kept, to_numpy
+from keras_initlab._core.errors import message
+from keras_initlab._core.seeds import derive
+from keras_initlab._core.transaction import Change, assign_all
+from keras_initlab._keras.kinds import own_kernels, variable_of
+from keras_initlab._weights.drawing import draw, draw_bias
+from keras_initlab._weights.writing import Values, built_for
 
 from ._recyclable import Recyclable
 

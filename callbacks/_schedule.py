@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keras_initlab._errors import check_count, message
+from keras_initlab._core.errors import check_count, message
 
 Schedule = Callable[[int], bool]
 

@@ -19,9 +19,9 @@ from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
 
-from keras_initlab._arrays import to_numpy
-from keras_initlab._errors import message
-from keras_initlab._files import checked_path, locked, write_whole, writing
+from keras_initlab._core.arrays import to_numpy
+from keras_initlab._core.errors import message
+from keras_initlab._core.files import checked_path, locked, write_whole, writing
 
 
 class TensorBoardLog:

@@ -15,18 +15,18 @@ from ._activations import CriticalPoint as CriticalPoint
 from ._activations import activation_statistics as activation_statistics
 from ._activations import critical_point as critical_point
 from ._activations import gain as gain
-from ._errors import NoKernelsError as NoKernelsError
-from ._errors import NotPointwiseError as NotPointwiseError
-from ._errors import StructureChangedError as StructureChangedError
-from ._errors import TrainedWeightsError as TrainedWeightsError
-from ._errors import UnbuiltModelError as UnbuiltModelError
-from ._errors import UnknownLayerWarning as UnknownLayerWarning
-from ._errors import UnsupportedModelError as UnsupportedModelError
-from ._fans import Fans as Fans
-from ._fans import KernelAxes as KernelAxes
-from ._fans import register_fans as register_fans
-from ._reinitialize import reinitialize as reinitialize
-from ._writing import Applied as Applied
+from ._core.errors import NoKernelsError as NoKernelsError
+from ._core.errors import NotPointwiseError as NotPointwiseError
+from ._core.errors import StructureChangedError as StructureChangedError
+from ._core.errors import TrainedWeightsError as TrainedWeightsError
+from ._core.errors import UnbuiltModelError as UnbuiltModelError
+from ._core.errors import UnknownLayerWarning as UnknownLayerWarning
+from ._core.errors import UnsupportedModelError as UnsupportedModelError
+from ._keras.kinds import Fans as Fans
+from ._keras.kinds import KernelAxes as KernelAxes
+from ._keras.kinds import register_fans as register_fans
+from ._weights.reinitialize import reinitialize as reinitialize
+from ._weights.writing import Applied as Applied
 from .audit import Audit as Audit
 from .audit import Finding as Finding
 from .audit import audit as audit
@@ -41,5 +41,40 @@ from .recommend import Recommendation as Recommendation
 from .recommend import WidthsRecommendation as WidthsRecommendation
 from .recommend import recommend as recommend
 from .recommend import recommend_widths as recommend_widths
+
+__all__ = [
+    "ActivationStatistics",
+    "Applied",
+    "Audit",
+    "Comparison",
+    "CriticalPoint",
+    "Fans",
+    "Finding",
+    "KernelAxes",
+    "NoKernelsError",
+    "NotPointwiseError",
+    "Recommendation",
+    "SignalReport",
+    "StructureChangedError",
+    "TrainedWeightsError",
+    "UnbuiltModelError",
+    "UnknownLayerWarning",
+    "UnsupportedModelError",
+    "WidthsRecommendation",
+    "activation_statistics",
+    "audit",
+    "calibrate",
+    "compare",
+    "critical_point",
+    "fans",
+    "gain",
+    "initializer_for",
+    "initializers",
+    "probe",
+    "recommend",
+    "recommend_widths",
+    "register_fans",
+    "reinitialize",
+]
 
 __version__ = "0.2.0"

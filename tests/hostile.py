@@ -25,9 +25,10 @@ def public_names():
     """Every name that users import, once, as this report calls it."""
     found = {}
     for prefix, package in PACKAGES.items():
-        for name, value in vars(package).items():
-            is_ours = not name.startswith("_") and not hasattr(value, "__path__")
-            if is_ours and all(value is not other for other in found.values()):
+        for name in package.__all__:
+            value = getattr(package, name)
+            is_module = hasattr(value, "__path__")
+            if not is_module and all(value is not other for other in found.values()):
                 found[prefix + name] = value
     return {*found} | {f"cli.{command.name}" for command in COMMANDS}
 

@@ -335,7 +335,7 @@ def test_notes_keep_nothing_alive():
     import gc
     import weakref
 
-    from keras_initlab import _origins
+    from keras_initlab._weights import origins as _origins
 
     model = fresh()
     recommend(model).apply(seed=0)

@@ -47,10 +47,9 @@ def modules():
 def public():
     """Every public class and function, with the name users import it by."""
     for door in DOORS:
-        for name, value in vars(door).items():
-            if not name.startswith("_") and (
-                inspect.isclass(value) or inspect.isfunction(value)
-            ):
+        for name in door.__all__:
+            value = getattr(door, name)
+            if inspect.isclass(value) or inspect.isfunction(value):
                 yield pytest.param(value, id=f"{door.__name__}.{name}")
 
 

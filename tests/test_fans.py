@@ -3,7 +3,7 @@ import pytest
 from keras import layers
 
 from keras_initlab import UnbuiltModelError, fans
-from keras_initlab._fans import read_axes
+from keras_initlab._keras.kinds import read_axes
 
 
 class Fallback(layers.Layer):

@@ -1,6 +1,8 @@
 import ast
 import functools
 import graphlib
+import importlib
+import pydoc
 import subprocess
 import sys
 from pathlib import Path
@@ -13,40 +15,37 @@ CALLBACKS = ROOT / "callbacks"
 
 # Imports point down this list: a part may import parts of lower floors only.
 FLOORS = {
-    "_errors": 0,
-    "_arrays": 0,
-    "_reports": 0,
-    "_random": 0,
-    "_unchanged": 1,
-    "_paths": 1,
-    "_seeds": 1,
-    "_choosing": 1,
-    "_files": 1,
-    "_transaction": 1,
-    "_pandas": 1,
-    "_batch": 2,
-    "_fans": 2,
+    "_core": 0,
+    "_keras": 1,
     "_activations": 2,
     "initializers": 3,
-    "_drawing": 3,
-    "_writing": 3,
     "signal": 3,
-    "_reinitialize": 5,
-    "_origins": 3,
-    "_trained": 4,
     "inspection": 4,
-    "_theory": 4,
-    "calibration": 5,
-    "plots": 5,
-    "recommend": 6,
-    "audit": 7,
-    "callbacks": 7,
-    "_cli": 8,
-    "probing": 8,
-    "compare": 8,
-    "__init__": 9,
-    "__main__": 10,
+    "_weights": 5,
+    "calibration": 6,
+    "plots": 6,
+    "recommend": 7,
+    "audit": 8,
+    "callbacks": 8,
+    "_cli": 9,
+    "probing": 9,
+    "compare": 9,
+    "__init__": 10,
+    "__main__": 11,
 }
+PUBLIC = [
+    "keras_initlab",
+    "keras_initlab.audit",
+    "keras_initlab.calibration",
+    "keras_initlab.callbacks",
+    "keras_initlab.compare",
+    "keras_initlab.initializers",
+    "keras_initlab.inspection",
+    "keras_initlab.plots",
+    "keras_initlab.probing",
+    "keras_initlab.recommend",
+    "keras_initlab.signal",
+]
 # What loads only where it is used: {module: files that may import it}.
 HEAVY = {
     "matplotlib": {"_style.py", "_figure.py"},
@@ -57,11 +56,11 @@ HEAVY = {
         "_pointwise.py",
         "_singular.py",
     },
-    "torch": {"_backward_torch.py", "_observe_torch.py", "_random.py"},
+    "torch": {"_backward_torch.py", "_observe_torch.py", "random.py"},
     "tensorboard": set(),
     "distributed": set(),
     "sklearn": set(),
-    "pandas": {"_pandas.py"},
+    "pandas": {"pandas.py"},
     "scipy": set(),
 }
 # Files that are themselves imported only where they are used.
@@ -98,16 +97,14 @@ def imports(path):
             elif isinstance(child, ast.ImportFrom):
                 base = package[: len(package) - child.level + 1] if child.level else []
                 stem = [*base, *(child.module.split(".") if child.module else [])]
-                names = [] if child.module else [a.name for a in child.names]
                 found.extend(
-                    (".".join([*stem, *name.split(".")]), is_top)
-                    for name in names or [""]
+                    (".".join([*stem, alias.name]), is_top) for alias in child.names
                 )
             inner = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
             visit(child, is_top and not inner)
 
     visit(tree, True)
-    return [(name.strip("."), is_top) for name, is_top in found]
+    return found
 
 
 def part_of(parts):
@@ -132,6 +129,51 @@ def steps_of(path):
     return [(own, other) for other in others if other != own]
 
 
+def test_parts_use_one_another_through_their_doors():
+    """No package imports what another one keeps in a module with an underscore."""
+    through_walls = [
+        f"{'.'.join(module_of(path))}: {name}"
+        for path in sources()
+        for name, _ in imports(path)
+        if _is_through_a_wall(module_of(path)[:-1], name.split("."))
+    ]
+    assert through_walls == []
+
+
+def _is_through_a_wall(package, name):
+    same = [one == other for one, other in zip(package, name, strict=False)]
+    shared = [*same, False].index(False)
+    is_ours = name[0] == "keras_initlab" and shared < len(package)
+    return is_ours and any(one.startswith("_") for one in name[shared + 1 :])
+
+
+def test_the_check_of_walls_can_fail():
+    package = ["keras_initlab", "audit"]
+    for name, is_bad in {
+        "keras_initlab.recommend._row": True,
+        "keras_initlab._keras.kinds._axes": True,
+        "keras_initlab.recommend._name": True,
+        "keras_initlab.recommend": False,
+        "keras_initlab._keras.kinds": False,
+        "keras_initlab.audit._signs": False,
+    }.items():
+        assert _is_through_a_wall(package, name.split(".")) == is_bad
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_packages_list_what_they_offer(name):
+    module = importlib.import_module(name)
+    assert all(hasattr(module, one) for one in module.__all__)
+    assert not any(one.startswith("_") for one in module.__all__)
+    text = pydoc.render_doc(module)
+    assert all(one in text for one in module.__all__)
+
+
+def test_every_package_without_an_underscore_is_public():
+    found = {".".join(module_of(path)[:-1]) for path in sources()}
+    assert {one for one in found if "._" not in one} == set(PUBLIC)
+
+
 def test_every_part_has_a_floor():
     parts = {part_of(module_of(path)) for path in sources()}
     assert parts == set(FLOORS)
@@ -145,12 +187,12 @@ def test_the_package_never_imports_its_callbacks():
 
 
 def test_no_cycle_within_a_part():
+    files = {".".join(module_of(p)).removesuffix(".__init__"): p for p in sources()}
     graph = {}
-    for path in sources():
-        own = ".".join(module_of(path)).removesuffix(".__init__")
-        graph[own] = {
-            n for n, is_top in imports(path) if n.startswith("keras_initlab.")
-        }
+    for own, path in files.items():
+        names = [name for name, _ in imports(path) if name.startswith("keras_initlab.")]
+        graph[own] = {n if n in files else n.rpartition(".")[0] for n in names}
+        graph[own] -= {own}
     graphlib.TopologicalSorter(graph).prepare()  # raises where there is one
 
 
@@ -168,10 +210,10 @@ def test_the_reader_of_imports_sees_them(tmp_path, monkeypatch):
     file = tmp_path / "keras_initlab" / "signal" / "_x.py"
     file.parent.mkdir(parents=True)
     file.write_text(
-        "from .._fans import fans\nfrom . import _y\ndef f():\n    import jax\n"
+        "from .._keras import kinds\nfrom . import _y\ndef f():\n    import jax\n"
     )
     assert imports(file) == [
-        ("keras_initlab._fans", True),
+        ("keras_initlab._keras.kinds", True),
         ("keras_initlab.signal._y", True),
         ("jax", False),
     ]

@@ -8,7 +8,7 @@ import pytest
 from keras import Input, layers
 
 from keras_initlab import recommend
-from keras_initlab._arrays import to_numpy
+from keras_initlab._core.arrays import to_numpy
 
 STD = 0.3
 

@@ -10,7 +10,7 @@ import pytest
 from keras import layers, ops
 
 from keras_initlab import register_fans
-from keras_initlab._fans import KernelAxes
+from keras_initlab._keras.kinds import KernelAxes
 from keras_initlab.initializers import AdaptiveHe, FanInBias, ForgetGateBias
 
 BACKEND = keras.backend.backend()
@@ -905,7 +905,7 @@ class OwnModel(keras.Model):
 
 @pytest.fixture
 def registered(monkeypatch):
-    from keras_initlab._fans import _layouts
+    from keras_initlab._keras.kinds import _layouts
 
     monkeypatch.setattr(_layouts, "_registered", dict(_layouts._registered))
     axes = {"mixing": KernelAxes(inputs=(2,), outputs=(1,))}

@@ -56,17 +56,16 @@ def test_every_public_initializer_and_callback_is_listed():
     from keras_initlab import callbacks as watched
     from keras_initlab import initializers
 
-    public = {name for name in vars(initializers) if name[0].isupper()}
+    public = {name for name in initializers.__all__ if name[0].isupper()}
     by_hand, watching = README.split("## Watch")
     assert public == named_in_tables(by_hand)
     kinds = ("Logger", "Recycler")
-    callbacks = {name for name in vars(watched) if name.endswith(kinds)}
+    callbacks = {name for name in watched.__all__ if name.endswith(kinds)}
     assert callbacks == named_in_tables(watching)
 
 
 def functions_of(module):
-    found = {name for name, value in vars(module).items() if inspect.isfunction(value)}
-    return {name for name in found if not name.startswith("_")}
+    return {name for name in module.__all__ if inspect.isfunction(vars(module)[name])}
 
 
 def test_every_public_function_is_shown():

@@ -8,8 +8,8 @@ import pytest
 from keras import layers, ops
 
 from keras_initlab import fans, recommend, register_fans
-from keras_initlab._errors import UnknownLayerWarning
-from keras_initlab._fans import KernelAxes
+from keras_initlab._core.errors import UnknownLayerWarning
+from keras_initlab._keras.kinds import KernelAxes
 from keras_initlab.initializers import AdaptiveHe, FanInBias
 
 MIXING = KernelAxes(inputs=(2,), outputs=(1,))
@@ -56,7 +56,7 @@ class Unregistered(layers.Layer):
 
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch):
-    from keras_initlab._fans import _layouts
+    from keras_initlab._keras.kinds import _layouts
 
     monkeypatch.setattr(_layouts, "_registered", {})
 

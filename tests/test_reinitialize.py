@@ -10,7 +10,7 @@ from keras import layers, ops
 from zoo import ZOO
 
 from keras_initlab import UnbuiltModelError, recommend, reinitialize
-from keras_initlab._errors import StructureChangedError
+from keras_initlab._core.errors import StructureChangedError
 from keras_initlab.initializers import AdaptiveHe, FanInBias, ForgetGateBias
 
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_initlab import _seeds, recommend, reinitialize
+from keras_initlab import recommend, reinitialize
+from keras_initlab._core import seeds as _seeds
 
 LARGEST = 2**31 - 1
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_initlab import _files
+from keras_initlab._core import files as _files
 from keras_initlab.callbacks import CSVLog, JSONLinesLog, TensorBoardLog
 
 # Nothing here depends on the backend: once is enough.

@@ -13,12 +13,12 @@ from callback_kinds import KINDS, X, figures, fit, new
 from keras import layers
 from oracles import BACKEND
 
+from keras_initlab._keras.replacing import all_replaced, held
 from keras_initlab.callbacks import (
     ActivationStatsLogger,
     DormantUnitRecycler,
     GradientNormLogger,
 )
-from keras_initlab.signal._replacing import all_replaced, held
 
 TIMEOUT = 60
 

@@ -15,7 +15,7 @@ from keras_initlab import (
     recommend,
     register_fans,
 )
-from keras_initlab._fans import KernelAxes
+from keras_initlab._keras.kinds import KernelAxes
 from keras_initlab.inspection import Merge, inspect
 
 BACKEND = keras.backend.backend()

@@ -11,7 +11,7 @@ from interruptions import failing_assigns
 from keras import layers, ops
 
 from keras_initlab import calibrate, probe, recommend
-from keras_initlab._transaction import assign_all, uninterrupted, within
+from keras_initlab._core.transaction import assign_all, uninterrupted, within
 from keras_initlab.callbacks import DormantUnitRecycler, _recycler
 
 

@@ -8,6 +8,7 @@ computed, `_statistics` and `_criticality` answer.
 
 from ._criticality import CriticalPoint as CriticalPoint
 from ._criticality import critical_point as critical_point
+from ._pointwise import check_pointwise as check_pointwise
 from ._pointwise import evaluate as evaluate
 from ._pointwise import is_rectifier as is_rectifier
 from ._pointwise import name_of as name_of

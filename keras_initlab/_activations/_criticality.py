@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._errors import check_positive, message
+from .._core.errors import check_positive, message
 from ._pointwise import resolve
 from ._statistics import ActivationStatistics, activation_statistics
 

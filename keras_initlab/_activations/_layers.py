@@ -12,9 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._arrays import to_numpy
-from .._errors import message
-from .._transaction import assign_all
+from .._core.arrays import to_numpy
+from .._core.errors import message
+from .._core.transaction import assign_all
 from ._formulas import BoundActivation
 
 _DRAWS = 2**16  # of an initializer, in place of slopes that do not exist yet

@@ -15,8 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._arrays import to_numpy
-from .._errors import NotPointwiseError, message
+from .._core.arrays import to_numpy
+from .._core.errors import NotPointwiseError, message
 from ._formulas import formula_of
 from ._layers import LayerUnits, LearnedSlopes, function_of_layer, unchanged
 

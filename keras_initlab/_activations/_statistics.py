@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .._errors import check_choice, check_positive, message
+from .._core.errors import check_choice, check_positive, message
 from ._memory import remembered
 from ._pointwise import check_pointwise, evaluate_units, resolve
 from ._quadrature import HalfLine, sample

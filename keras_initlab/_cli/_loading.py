@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from .._errors import message
+from .._core.errors import message
 from ._allowance import Allowance
 from ._command import UsageError
 from ._screening import screened

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import TextIO
 
-from .._errors import (
+from .._core.errors import (
     NoKernelsError,
     StructureChangedError,
     TrainedWeightsError,

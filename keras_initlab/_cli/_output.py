@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 
-from .._reports import as_text, printable
+from .._core.reports import as_text, printable
 
 _LAYOUT = "\n\t"
 

@@ -11,7 +11,7 @@ import keras
 from rich.console import Group
 from rich.text import Text
 
-from .._errors import message
+from .._core.errors import message
 from ..recommend import recommend
 from ._command import Command, UsageError
 from ._loading import check_free, load, save

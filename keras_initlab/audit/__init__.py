@@ -8,3 +8,11 @@ from ._audit import Audit as Audit
 from ._audit import audit as audit
 from ._finding import KINDS as KINDS
 from ._finding import Finding as Finding
+from ._matrices import Weights as Weights
+
+__all__ = [
+    "KINDS",
+    "Audit",
+    "Finding",
+    "audit",
+]

@@ -12,12 +12,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .._arrays import to_numpy
-from .._errors import NoKernelsError, UnsupportedModelError, message
-from .._fans import check_built, kernels
-from .._origins import noted
-from .._reports import Report, new_table, printable
-from .._unchanged import unchanged
+from .._core.arrays import to_numpy
+from .._core.errors import NoKernelsError, UnsupportedModelError, message
+from .._core.reports import Report, new_table, printable
+from .._keras.kinds import check_built, kernels
+from .._keras.unchanged import unchanged
+from .._weights.origins import noted
 from ..inspection import check_parts, variable_paths
 from ..recommend import Row, kernel_values, recommend
 from . import _broken, _fresh

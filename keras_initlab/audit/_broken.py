@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import to_numpy
+from .._core.arrays import to_numpy
 from ._finding import Finding
 from ._matrices import Weights
 

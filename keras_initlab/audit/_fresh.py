@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from .._activations import activation_statistics
-from .._fans import keras_fans
-from .._origins import Origin, noted
-from .._trained import is_centering
+from .._keras.kinds import keras_fans
+from .._weights.origins import Origin, noted
+from .._weights.trained import is_centering
 from ._finding import Finding
 from ._matrices import Weights
 

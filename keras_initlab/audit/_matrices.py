@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import to_numpy
-from .._fans import Kernel
-from .._origins import Origin
+from .._core.arrays import to_numpy
+from .._keras.kinds import Kernel
+from .._weights.origins import Origin
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._arrays import to_numpy
-from .._origins import noted
-from .._trained import is_centering, steps_taken
+from .._core.arrays import to_numpy
+from .._weights.origins import noted
+from .._weights.trained import is_centering, steps_taken
 from ._matrices import Weights
 
 # A kernel says little if its units are few.

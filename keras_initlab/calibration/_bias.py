@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from .._arrays import to_numpy
-from .._fans import Kernel
+from .._core.arrays import to_numpy
+from .._keras.kinds import Kernel
 
 
 @dataclass(frozen=True)

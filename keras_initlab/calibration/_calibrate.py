@@ -8,22 +8,22 @@ from typing import Any
 
 import keras
 
-from .. import _seeds
-from .._batch import checked_inputs, fitted, read_batch
-from .._choosing import chosen
-from .._drawing import draw
-from .._errors import (
+from .._core import seeds as _seeds
+from .._core.errors import (
     NoKernelsError,
     check_count,
     check_flag,
     check_positive,
     message,
 )
-from .._fans import Kernel, check_built, kernels
-from .._origins import note
-from .._trained import check_untrained
-from .._unchanged import unchanged
-from .._writing import write
+from .._keras.batch import checked_inputs, fitted, read_batch
+from .._keras.kinds import Kernel, check_built, kernels
+from .._keras.unchanged import unchanged
+from .._weights.choosing import chosen
+from .._weights.drawing import draw
+from .._weights.origins import note
+from .._weights.trained import check_untrained
+from .._weights.writing import write
 from ..initializers import Orthogonal
 from ..inspection import check_parts
 from ._report import Calibrated

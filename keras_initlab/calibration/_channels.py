@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._fans import Kernel
+from .._keras.kinds import Kernel
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Any
 
 import keras
 
-from .._arrays import as_tensor
+from .._core.arrays import as_tensor
+from .._keras.hearing import runs_own_code_of_keras
+from .._keras.replacing import InPlace
 from ..inspection import activation_of, is_opened, nodes_in
-from ..signal._hearing import runs_own_code_of_keras
-from ..signal._replacing import InPlace
 
 # Beyond these the normalization's own numbers might leave float32.
 _LEAST, _MOST = 1e-6, 1e6

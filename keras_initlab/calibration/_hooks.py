@@ -10,9 +10,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from .._keras.hearing import Hearing, runs_own_code_of_keras
+from .._keras.replacing import InPlace
 from ..inspection import activation_of
-from ..signal._hearing import Hearing, runs_own_code_of_keras
-from ..signal._replacing import InPlace
 from ._listener import Listener
 
 Hook = tuple[Any, str, Callable[..., Any]]

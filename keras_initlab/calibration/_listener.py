@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from .._fans import Kernel, variable_of
+from .._keras.kinds import Kernel, variable_of
 
 
 class Listener:

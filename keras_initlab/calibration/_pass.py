@@ -11,10 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from .._arrays import to_numpy
-from .._errors import message
-from .._fans import Kernel, variable_of
-from .._random import rewinding
+from .._core.arrays import to_numpy
+from .._core.errors import message
+from .._core.random import rewinding
+from .._keras.kinds import Kernel, variable_of
 from ._bias import Bias, bias_of
 from ._channels import channels_of
 from ._folding import Folding

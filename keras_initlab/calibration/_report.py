@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from .._reports import Report, new_table, printable
-from .._writing import Applied
+from .._core.reports import Report, new_table, printable
+from .._weights.writing import Applied
 
 
 @dataclass(frozen=True)

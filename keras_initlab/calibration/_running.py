@@ -7,12 +7,12 @@ from typing import Any
 
 import keras
 
-from .._arrays import as_tensor
-from .._fans import Kernel
-from .._random import same_random_state
-from .._transaction import within
+from .._core.arrays import as_tensor
+from .._core.random import same_random_state
+from .._core.transaction import within
+from .._keras.kinds import Kernel
+from .._keras.replacing import all_replaced
 from ..inspection import all_built
-from ..signal._replacing import all_replaced
 from ._folding import Folding
 from ._hooks import hooks, is_known, normalizing_by_batch
 from ._pass import Pass

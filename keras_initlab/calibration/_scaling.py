@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from keras import backend, ops
 
-from .._arrays import as_numpy, is_on_host, to_numpy
+from .._core.arrays import as_numpy, is_on_host, to_numpy
 from ._channels import Channels
 
 # So many numbers stay in a processor's cache.

@@ -8,3 +8,10 @@ from ._compare import compare as compare
 from ._comparison import Comparison as Comparison
 from ._ranking import Score as Score
 from ._run import Run as Run
+
+__all__ = [
+    "Comparison",
+    "Run",
+    "Score",
+    "compare",
+]

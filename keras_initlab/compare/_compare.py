@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from .._errors import check_choice, check_count, message
+from .._core.errors import check_choice, check_count, message
 from ._comparison import Comparison
 from ._data import Data, checked_data, data_fingerprint, first_inputs, load
 from ._executors import check_executor, elsewhere, in_turn

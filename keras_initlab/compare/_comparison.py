@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import plots
-from .._errors import check_choice
-from .._reports import Report, as_text
+from .._core.errors import check_choice
+from .._core.reports import Report, as_text
 from ._frames import frame_of
 from ._ranking import Score, metrics_of, ranked
 from ._run import Run

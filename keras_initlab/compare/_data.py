@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from .. import _seeds
-from .._arrays import to_numpy
-from .._errors import message
+from .._core import seeds as _seeds
+from .._core.arrays import to_numpy
+from .._core.errors import message
 
 Data = tuple[tuple[Any, Any], tuple[Any, Any]]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from .._errors import message
+from .._core.errors import message
 from ._training import Task, carry_out, check_backend, told
 
 Outcomes = Generator[tuple[Task, dict[str, Any]], None, None]

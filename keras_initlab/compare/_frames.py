@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._pandas import load_pandas
+from .._core.pandas import load_pandas
 from ._run import Run
 
 

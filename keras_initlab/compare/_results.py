@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .._errors import message
-from .._files import append_whole, checked_file
+from .._core.errors import message
+from .._core.files import append_whole, checked_file
 from ._run import CURVES
 
 _KIND = {"keras_initlab": "compare", "version": 1}

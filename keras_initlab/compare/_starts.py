@@ -9,11 +9,10 @@ from typing import Any
 
 import keras
 
-from .._errors import message
-from .._reinitialize import reinitialize
+from .._core.errors import message
+from .._weights.reinitialize import reinitialize
 from ..calibration import calibrate
-from ..recommend import recommend
-from ..recommend._row import initializer_label
+from ..recommend import initializer_label, recommend
 
 DEFAULT, RECOMMENDED, CALIBRATED = "default", "recommended", "calibrated"
 _NAMED = (DEFAULT, RECOMMENDED, CALIBRATED)

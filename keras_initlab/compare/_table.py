@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from .._reports import new_table, printable
+from .._core.reports import new_table, printable
 from ._ranking import Score, metrics_of, ranked, score
 from ._run import Run
 from ._words import figure

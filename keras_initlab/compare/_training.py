@@ -15,10 +15,10 @@ import keras
 import numpy as np
 from keras.src.random import seed_generator  # no public way
 
-from .. import _seeds
-from .._errors import message
+from .._core import seeds as _seeds
+from .._core.errors import message
+from .._keras.replacing import replaced
 from ..signal import Measured, Recipe, TrainingObserver, calling_list
-from ..signal._replacing import replaced
 from ._data import Batches, Data, first_inputs, load_once
 from ._starts import built, start, takes_initializer
 from ._tracing import expecting_traces

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from .. import _seeds
-from .._errors import message
-from .._fans import KernelAxes, Placement, placement, read_axes
+from .._core import seeds as _seeds
+from .._core.errors import message
+from .._keras.kinds import KernelAxes, Placement, placement, read_axes
 
 PACKAGE = "keras_initlab"
 

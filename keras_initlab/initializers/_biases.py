@@ -9,9 +9,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from .. import _seeds
-from .._errors import check_count, check_finite, check_positive, message
-from .._fans import Kernel, Placement, kernels, placement
+from .._core import seeds as _seeds
+from .._core.errors import check_count, check_finite, check_positive, message
+from .._keras.kinds import Kernel, Placement, kernels, placement
 from ._base import PACKAGE, SeededInitializer, checked_dtype, checked_shape
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 
 from .._activations import gain, resolve
-from .._errors import check_positive
-from .._fans import Fans
+from .._core.errors import check_positive
+from .._keras.kinds import Fans
 from ._base import checked_seed
 from ._he import AdaptiveHe
 

@@ -9,14 +9,14 @@ from typing import Any
 import keras
 
 from .._activations import gain, resolve
-from .._errors import (
+from .._core.errors import (
     check_choice,
     check_count,
     check_flag,
     check_non_negative,
     check_positive,
 )
-from .._fans import KernelAxes
+from .._keras.kinds import KernelAxes
 from ._base import PACKAGE, LayoutInitializer
 
 _MODES = ("fan_avg", "fan_in", "fan_out")

@@ -7,8 +7,8 @@ from typing import Any
 
 from keras import ops
 
-from .._errors import message
-from .._fans import KernelAxes
+from .._core.errors import message
+from .._keras.kinds import KernelAxes
 
 
 def matrix_shape(shape: tuple[int, ...], axes: KernelAxes) -> tuple[int, int, int]:

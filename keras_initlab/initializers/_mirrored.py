@@ -9,8 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from .._errors import check_flag, check_positive, message
-from .._fans import KernelAxes
+from .._core.errors import check_flag, check_positive, message
+from .._keras.kinds import KernelAxes
 from ._base import PACKAGE, LayoutInitializer
 from ._matrices import (
     at_window_center,

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._arrays import to_numpy
-from .._errors import check_finite, check_flag, check_positive, message
-from .._fans import KernelAxes, check_built, kernels
+from .._core.arrays import to_numpy
+from .._core.errors import check_finite, check_flag, check_positive, message
+from .._keras.kinds import KernelAxes, check_built, kernels
 from ._base import PACKAGE, LayoutInitializer
 
 

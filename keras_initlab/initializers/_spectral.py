@@ -12,8 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from .._errors import check_choice, check_positive, message
-from .._fans import KernelAxes
+from .._core.errors import check_choice, check_positive, message
+from .._keras.kinds import KernelAxes
 from ._base import PACKAGE, LayoutInitializer
 from ._matrices import (
     check_blocks,

@@ -1,10 +1,11 @@
 """A built model in, immutable records of its kernels and their surroundings out."""
 
-from .._paths import layer_paths as layer_paths
-from .._paths import operation_paths as operation_paths
-from .._paths import operations_in_sight as operations_in_sight
-from .._paths import variable_paths as variable_paths
+from .._keras.paths import layer_paths as layer_paths
+from .._keras.paths import operation_paths as operation_paths
+from .._keras.paths import operations_in_sight as operations_in_sight
+from .._keras.paths import variable_paths as variable_paths
 from ._custom import is_opened as is_opened
+from ._graph import read_calls as read_calls
 from ._inspect import inspect as inspect
 from ._nodes import nodes_in as nodes_in
 from ._operations import Effect as Effect
@@ -20,3 +21,26 @@ from ._records import Passage as Passage
 from ._true_fans import fans as fans
 from ._unbuilt import all_built as all_built
 from ._unbuilt import check_parts as check_parts
+
+__all__ = [
+    "Effect",
+    "Inspection",
+    "KernelRecord",
+    "Link",
+    "Merge",
+    "Passage",
+    "activation_name",
+    "activation_of",
+    "all_built",
+    "check_parts",
+    "effect_of",
+    "fans",
+    "inspect",
+    "is_activation",
+    "is_opened",
+    "layer_paths",
+    "nodes_in",
+    "operation_paths",
+    "operations_in_sight",
+    "variable_paths",
+]

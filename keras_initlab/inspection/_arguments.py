@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from .._errors import UnsupportedModelError, message
+from .._core.errors import UnsupportedModelError, message
 
 # Sizes that are not known are taken for these. Most models halve them, and few hold
 # fewer positions.

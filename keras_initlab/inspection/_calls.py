@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .._fans import Kernel
+from .._keras.kinds import Kernel
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from .._fans import own_kernels
+from .._keras.kinds import own_kernels
 
 
 def is_opened(operation: Any) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 
-from .._errors import UnbuiltModelError, UnsupportedModelError, message
-from .._fans import kernels
+from .._core.errors import UnbuiltModelError, UnsupportedModelError, message
+from .._keras.kinds import kernels
 from ._arguments import symbolic_inputs
 from ._calls import Call
 from ._custom import has_call, is_custom, is_opened

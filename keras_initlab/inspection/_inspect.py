@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
-from .._errors import NoKernelsError, message
-from .._fans import Kernel
-from .._paths import distinct
+from .._core.errors import NoKernelsError, message
+from .._keras.kinds import Kernel
+from .._keras.paths import distinct
 from ._calls import Call
 from ._custom import is_opened
 from ._graph import read_calls

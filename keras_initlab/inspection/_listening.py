@@ -17,8 +17,8 @@ from typing import Any
 
 import keras
 
-from .._fans import Kernel
-from ..signal._replacing import InPlace, replaced
+from .._keras.kinds import Kernel
+from .._keras.replacing import InPlace, replaced
 
 
 class Unseen(keras.Operation):

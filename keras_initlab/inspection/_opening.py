@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from .._fans import Kernel, KernelAxes, kernels
+from .._keras.kinds import Kernel, KernelAxes, kernels
 from ._calls import Call
 from ._custom import is_custom, is_opened
 from ._listening import Unseen

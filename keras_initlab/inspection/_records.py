@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._fans import Fans, Kernel, KernelAxes
+from .._keras.kinds import Fans, Kernel, KernelAxes
 from ._operations import Effect, activation_name
 
 ROLES = (

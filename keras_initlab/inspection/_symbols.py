@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from .._fans import Kernel, KernelAxes, kernels, read_axes
+from .._keras.kinds import Kernel, KernelAxes, kernels, read_axes
 
 _TRACKED = ("_trainable_variables", "_non_trainable_variables")
 

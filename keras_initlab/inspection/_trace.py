@@ -20,8 +20,8 @@ from typing import Any
 
 import keras
 
-from .._unchanged import unchanged
-from ..signal._replacing import InPlace, replaced
+from .._keras.replacing import InPlace, replaced
+from .._keras.unchanged import unchanged
 from ._arguments import filled
 from ._custom import is_custom, is_opened
 from ._listening import Listener, listening

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import keras
 
-from .._errors import UnknownLayerWarning, message
-from .._fans import Fans, Kernel, check_built, kernels
-from .._paths import variable_paths
+from .._core.errors import UnknownLayerWarning, message
+from .._keras.kinds import Fans, Kernel, check_built, kernels
+from .._keras.paths import variable_paths
 from ._unbuilt import check_parts
 
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import keras
 
-from .._errors import UnbuiltModelError, message
-from .._unchanged import unchanged
+from .._core.errors import UnbuiltModelError, message
+from .._keras.unchanged import unchanged
 from ._arguments import symbolic_inputs
 from ._custom import is_opened
 

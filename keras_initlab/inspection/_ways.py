@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from .._fans import Kernel
+from .._keras.kinds import Kernel
 from ._calls import Call
 from ._operations import (
     Effect,

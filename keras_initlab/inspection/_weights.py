@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .._fans import KernelAxes
+from .._keras.kinds import KernelAxes
 
 _MATRIX = ("Matmul", "Dot")
 _CONVOLUTIONS = ("Conv", "DepthwiseConv", "ConvTranspose")

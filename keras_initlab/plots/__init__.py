@@ -18,3 +18,19 @@ from ._signal_report import signal_report as signal_report
 from ._training import training_comparison as training_comparison
 from ._weight_histograms import weight_histograms as weight_histograms
 from ._weights import weights as weights
+
+__all__ = [
+    "activation_comparison",
+    "activation_statistics",
+    "activations_over_depth",
+    "comparison",
+    "dead_units",
+    "depth_by_activation",
+    "gradient_heat_map",
+    "gradient_norms",
+    "learning_curves",
+    "signal_report",
+    "training_comparison",
+    "weight_histograms",
+    "weights",
+]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._errors import message
+from .._core.errors import message
 from ._profiles import Profile, draw_profiles, profile
 from ._style import new_figure, style
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._errors import message
+from .._core.errors import message
 from ._histories import shortened
 from ._style import (
     color,

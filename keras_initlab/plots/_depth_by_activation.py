@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._errors import message
+from .._core.errors import message
 from ._style import VERMILION, new_figure, style
 
 _ROW, _CELL, _REST = 0.24, 0.62, 1.5  # inches

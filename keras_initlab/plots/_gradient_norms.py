@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._errors import check_choice
+from .._core.errors import check_choice
 from ._histories import Timeline, history_of, labels_of, rows_of, shortened, timeline
 from ._layers import heat_map, height_of, label_rows
 from ._style import (

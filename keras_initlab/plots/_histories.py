@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._errors import message
+from .._core.errors import message
 
 _LONGEST = 26  # characters of a label
 

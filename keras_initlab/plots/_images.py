@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._fans import KernelAxes
+from .._keras.kinds import KernelAxes
 
 _SIDE = 12  # so many tiles beside each other can be told apart
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._errors import message
+from .._core.errors import message
 from ._layers import height_of, label_rows
 from ._style import (
     BLUE,

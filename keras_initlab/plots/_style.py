@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._errors import message
+from .._core.errors import message
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._errors import message
+from .._core.errors import message
 from ._histories import rows_of
 from ._style import color, marker, new_figure, style, whole_numbers
 

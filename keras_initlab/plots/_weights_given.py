@@ -11,10 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._arrays import to_numpy
-from .._errors import NoKernelsError, check_count, message
-from .._fans import Kernel, KernelAxes, check_built, kernels, read_axes
-from .._theory import known_draw, theoretical_std_on
+from .._core.arrays import to_numpy
+from .._core.errors import NoKernelsError, check_count, message
+from .._keras.kinds import Kernel, KernelAxes, check_built, kernels, read_axes
+from .._weights.theory import known_draw, theoretical_std_on
 from ..inspection import variable_paths
 from ._histories import labels_of
 

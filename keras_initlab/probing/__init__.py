@@ -12,3 +12,13 @@ from ._probe import probe as probe
 from ._report import SignalReport as SignalReport
 from ._symptoms import Symptom as Symptom
 from ._weights import WeightSignal as WeightSignal
+
+__all__ = [
+    "GradientSpread",
+    "LayerSignal",
+    "SignalReport",
+    "Spread",
+    "Symptom",
+    "WeightSignal",
+    "probe",
+]

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from .._arrays import to_numpy
-from .._batch import checked_inputs, fitted, gives_batches, read_batch
-from .._errors import message
+from .._core.arrays import to_numpy
+from .._core.errors import message
+from .._keras.batch import checked_inputs, fitted, gives_batches, read_batch
 
 
 class Batch(NamedTuple):

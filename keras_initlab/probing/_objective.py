@@ -11,8 +11,8 @@ import numpy as np
 from keras import ops
 from keras.src.trainers.compile_utils import CompileLoss  # no public way
 
-from .._errors import message
-from ..signal._replacing import replaced
+from .._core.errors import message
+from .._keras.replacing import replaced
 from ._batch import Batch
 from ._figures import is_signal
 

@@ -13,8 +13,8 @@ import numpy as np
 from keras import ops
 
 from .._activations import rails
-from .._fans import own_kernels
-from .._paths import own_variables
+from .._keras.kinds import own_kernels
+from .._keras.paths import own_variables
 from ..inspection import activation_of, operations_in_sight
 from ..signal import Call
 from ._figures import (

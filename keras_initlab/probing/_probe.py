@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 
-from .._errors import check_flag
-from .._fans import check_built
-from .._trained import steps_taken
-from .._unchanged import unchanged
+from .._core.errors import check_flag
+from .._keras.kinds import check_built
+from .._keras.unchanged import unchanged
+from .._weights.trained import steps_taken
 from ..inspection import all_built, check_parts
 from ._batch import Batch, batch_of
 from ._objective import SYNTHETIC, Objective, objective

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .._reports import Report, as_text
+from .._core.reports import Report, as_text
 from ._layers import LayerSignal
 from ._symptoms import Symptom, sentences
 from ._table import render

@@ -9,10 +9,10 @@ import numpy as np
 from keras import ops
 
 from .._activations import name_of
-from .._arrays import to_numpy
-from .._fans import kernels
-from .._random import same_random_state
-from .._transaction import within
+from .._core.arrays import to_numpy
+from .._core.random import same_random_state
+from .._core.transaction import within
+from .._keras.kinds import kernels
 from ..inspection import variable_paths
 from ..signal import recording
 from ._backend import adapter

@@ -9,9 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .._reports import new_table
-from ..recommend._grouping import blocks
-from ..recommend._report import folded_path
+from .._core.reports import new_table
+from ..recommend import blocks, folded_path
 from ._layers import LayerSignal
 
 # Of a longer table, repetitions are left out.

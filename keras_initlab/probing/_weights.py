@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import to_numpy
-from .._fans import Kernel
-from .._theory import is_off, known_draw, standard_error
-from ..audit._matrices import Weights
+from .._core.arrays import to_numpy
+from .._keras.kinds import Kernel
+from .._weights.theory import is_off, known_draw, standard_error
+from ..audit import Weights
 
 # Twins get equal gradients up to the order of the sums.
 _ALIKE = 1e-5

@@ -8,15 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from .. import _seeds
-from .._arrays import to_numpy
-from .._choosing import chosen
-from .._drawing import draw, draw_bias
-from .._errors import check_count, check_flag
-from .._origins import note
-from .._trained import check_untrained
-from .._unchanged import unchanged
-from .._writing import Applied, fresh_slots, plan, write
+from .._core import seeds as _seeds
+from .._core.arrays import to_numpy
+from .._core.errors import check_count, check_flag
+from .._keras.unchanged import unchanged
+from .._weights.choosing import chosen
+from .._weights.drawing import draw, draw_bias
+from .._weights.origins import note
+from .._weights.trained import check_untrained
+from .._weights.writing import Applied, fresh_slots, plan, write
 from ..calibration import Calibrated, CalibratedKernel
 from ._calibrated import calibrated
 from ._row import Row

@@ -8,11 +8,9 @@ from typing import Any
 
 import keras
 
-from .._batch import checked_inputs, fitted
-from .._fans import Kernel
-from ..calibration import CalibratedKernel
-from ..calibration._running import one_pass, reasons_to_leave
-from ..calibration._scaling import Wanted
+from .._keras.batch import checked_inputs, fitted
+from .._keras.kinds import Kernel
+from ..calibration import CalibratedKernel, Wanted, one_pass, reasons_to_leave
 from ..inspection import Inspection
 from ._choice import Choice
 from ._row import Row

@@ -11,8 +11,8 @@ import numpy as np
 from rich.console import Group
 from rich.text import Text
 
-from .._errors import message
-from .._reports import Report, new_table
+from .._core.errors import message
+from .._core.reports import Report, new_table
 from ._apply import kernel_values
 from ._grouping import skeleton, spanned
 from ._report import (

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._batch import input_parts
-from .._errors import message
+from .._core.errors import message
+from .._keras.batch import input_parts
 from ..inspection import Inspection, Link
 
 

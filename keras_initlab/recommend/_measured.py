@@ -17,10 +17,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from .._arrays import to_numpy
-from .._fans import Kernel, variable_of
-from ..calibration._hooks import hooks, is_known, normalizing_by_batch
-from ..calibration._listener import Listener
+from .._core.arrays import to_numpy
+from .._keras.kinds import Kernel, variable_of
+from .._keras.replacing import all_replaced
+from ..calibration import Listener, hooks, is_known, normalizing_by_batch
 from ..inspection import (
     Effect,
     Inspection,
@@ -31,8 +31,7 @@ from ..inspection import (
     all_built,
     operations_in_sight,
 )
-from ..signal._record import Call, recording
-from ..signal._replacing import all_replaced
+from ..signal import Call, recording
 
 # Behind these, the scale of an input is known.
 _KNOWN = (Effect.SAME_UNITS, Effect.REARRANGE, Effect.NORMALIZATION)

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._errors import message
+from .._core.errors import message
 from ..inspection import Inspection, KernelRecord
 
 OUTPUT_STD = 0.3

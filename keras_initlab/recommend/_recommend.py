@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 
-from .._batch import read_batch
-from .._errors import check_choice, check_positive, message
-from .._unchanged import unchanged
+from .._core.errors import check_choice, check_positive, message
+from .._keras.batch import read_batch
+from .._keras.unchanged import unchanged
 from ..inspection import Inspection, inspect
 from ._calibrated import batch_of, measured_choices
 from ._chain import chain_widths

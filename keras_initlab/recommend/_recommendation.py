@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
-from .._errors import message
-from .._reports import Report
-from .._writing import Applied, check_structure, structure
+from .._core.errors import message
+from .._core.reports import Report
+from .._weights.writing import Applied, check_structure, structure
 from ..inspection import Inspection
 from ._apply import apply_rows
 from ._choice import Choice

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .._reports import new_table, printable
+from .._core.reports import new_table, printable
 from ._grouping import blocks, skeleton, spanned
 from ._row import Row, initializer_label
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._fans import Fans
+from .._keras.kinds import Fans
 from ..inspection import KernelRecord
 from ._choice import ESTIMATE, Choice
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import keras
 
-from .._errors import check_count, message
-from .._fans import keras_fans
+from .._core.errors import check_count, message
+from .._keras.kinds import keras_fans
 from ..initializers import AdaptiveHe, LayerSequential, SpectralNorm, WidthAware
 from ..inspection import Inspection, KernelRecord
 from ._chain import chain_widths

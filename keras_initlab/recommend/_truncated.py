@@ -14,8 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._fans import keras_fans
-from ..initializers._he import TRUNCATED_STD
+from .._keras.kinds import keras_fans
+from ..initializers import TRUNCATED_STD
 from ..inspection import KernelRecord
 
 PLAIN = (

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._arrays import to_numpy
-from .._fans import keras_fans
+from .._core.arrays import to_numpy
+from .._keras.kinds import keras_fans
 from ..inspection import Effect, KernelRecord, Link, Merge, activation_name
 from ._arrivals import APPROXIMATE, Arrival
 from ._choice import tidy

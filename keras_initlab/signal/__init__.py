@@ -18,3 +18,24 @@ from ._reductions import total as total
 from ._training import Subscriber as Subscriber
 from ._training import Training as Training
 from ._training import calling_list as calling_list
+
+__all__ = [
+    "STATISTICS",
+    "Call",
+    "Measured",
+    "Place",
+    "Recipe",
+    "Reduction",
+    "Subscriber",
+    "Training",
+    "TrainingObserver",
+    "calling_list",
+    "channel_axis",
+    "escapes_per_unit",
+    "fires_per_unit",
+    "histogram",
+    "mean_size_per_unit",
+    "recording",
+    "statistics",
+    "total",
+]

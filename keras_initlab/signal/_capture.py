@@ -9,10 +9,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from .._keras.replacing import all_replaced, held
 from ._norms import Norms
 from ._recipe import FIGURES, Recipe, Reduction, Traced
 from ._record import Call, recording
-from ._replacing import all_replaced, held
 
 KEY = "__keras_initlab__"
 

@@ -33,9 +33,9 @@ from typing import Any
 
 import keras
 
-from .._errors import message
+from .._core.errors import message
+from .._keras.replacing import all_replaced, held, replaced
 from ._recipe import Measured, Recipe
-from ._replacing import all_replaced, held, replaced
 from ._training import Subscriber, Training, callbacks_of, is_fit, running_here
 
 _ADAPTERS = {

@@ -20,10 +20,10 @@ import numpy as np
 from jax import numpy as jnp  # pyright: ignore[reportMissingImports]
 from jax.core import Tracer  # pyright: ignore[reportMissingImports]
 
-from .._errors import message
+from .._core.errors import message
+from .._keras.replacing import all_replaced, held, replaced
 from ._capture import KEY, Capture
 from ._recipe import Measured, Recipe, Traced
-from ._replacing import all_replaced, held, replaced
 
 
 def observing_step(

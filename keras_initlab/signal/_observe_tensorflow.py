@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._errors import message
+from .._core.errors import message
 from ._capture import KEY, Capture
 from ._recipe import Measured, Recipe, Reduction, Traced
 

@@ -15,9 +15,9 @@ from torch._C._functorch import (  # pyright: ignore[reportMissingImports]
     is_functorch_wrapped_tensor,
 )
 
+from .._keras.replacing import replaced
 from ._capture import KEY, Capture
 from ._recipe import Measured, Recipe, Reduction, Traced
-from ._replacing import replaced
 from ._training import callbacks_of
 
 

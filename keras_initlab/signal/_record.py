@@ -10,9 +10,9 @@ from typing import Any
 import keras
 from keras.src.backend.common.masking import get_keras_mask  # no public way
 
-from ._hearing import Hearing
+from .._keras.hearing import Hearing
+from .._keras.replacing import InPlace, all_replaced, held
 from ._recipe import Place
-from ._replacing import InPlace, all_replaced, held
 
 
 @dataclass(frozen=True)

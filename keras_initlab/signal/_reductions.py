@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from .._fans import own_kernels
+from .._keras.kinds import own_kernels
 from ._recipe import Place, Reduction
 
 # What `statistics` gives, in this order.

@@ -9,20 +9,20 @@ from typing import Any
 import keras
 from keras import initializers
 
-from ._arrays import to_numpy
-from ._fans import Fans, Kernel, Placement, keras_fans, placed, read_axes
-from ._origins import drawn_by, is_rebuilt, noted
-from .initializers import (
+from .._core.arrays import to_numpy
+from .._keras.kinds import Fans, Kernel, Placement, keras_fans, placed, read_axes
+from ..initializers import (
+    TRUNCATED_STD,
     AdaptiveHe,
     LayerSequential,
+    LayoutInitializer,
     MatchPretrained,
     Orthogonal,
     ResidualAware,
     ScaledNoise,
     WidthAware,
 )
-from .initializers._base import LayoutInitializer
-from .initializers._he import TRUNCATED_STD
+from .origins import drawn_by, is_rebuilt, noted
 
 # So many standard errors are no chance.
 _SURE = 5.0

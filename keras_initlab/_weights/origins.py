@@ -19,8 +19,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from ._arrays import as_numpy, to_numpy
-from ._fans import Kernel, placed, standing
+from .._core.arrays import as_numpy, to_numpy
+from .._keras.kinds import Kernel, placed, standing
 
 # Undo goes back by one; a sweep over seeds may leave many.
 _MOST_NOTES = 8

@@ -24,7 +24,7 @@ from typing import Any
 
 import keras
 
-from ._replacing import held
+from .replacing import held
 
 Through = Callable[[Any], Any]
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from .._errors import UnbuiltModelError, message
+from ..._core.errors import UnbuiltModelError, message
 from ._axes import Fans, KernelAxes
 from ._layouts import own_kernels, register, variable_of
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import keras
 
-from .._errors import message
-from .._paths import own_variables
+from ..._core.errors import message
+from ..paths import own_variables
 from ._axes import KernelAxes, keras_axes
 
 Layouts = Mapping[str, KernelAxes]

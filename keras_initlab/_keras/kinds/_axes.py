@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .._errors import message
+from ..._core.errors import message
 
 
 class Fans(NamedTuple):

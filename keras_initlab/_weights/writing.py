@@ -10,10 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from ._arrays import as_numpy, kept, to_numpy
-from ._errors import StructureChangedError, message
-from ._paths import variable_paths
-from ._transaction import assign_all
+from .._core.arrays import as_numpy, kept, to_numpy
+from .._core.errors import StructureChangedError, message
+from .._core.transaction import assign_all
+from .._keras.paths import variable_paths
 
 Values = Sequence[tuple[Any, np.ndarray]]
 

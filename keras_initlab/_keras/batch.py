@@ -14,8 +14,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from ._arrays import as_numpy
-from ._errors import message
+from .._core.arrays import as_numpy
+from .._core.errors import message
 
 
 class Given(NamedTuple):

@@ -19,7 +19,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ._random import rewinding
+from .._core.random import rewinding
 
 try:
     from keras.src.backend.common import global_state as _global_state

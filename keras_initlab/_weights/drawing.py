@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from ._arrays import to_numpy
-from ._errors import message
-from ._fans import Placement, placed
+from .._core.arrays import to_numpy
+from .._core.errors import message
+from .._keras.kinds import Placement, placed
 
 
 def draw(

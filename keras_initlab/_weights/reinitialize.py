@@ -10,21 +10,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from . import _seeds
-from ._choosing import chosen
-from ._drawing import draw, draw_bias
-from ._errors import check_count, check_flag, message
-from ._fans import (
-    KernelAxes,
-    check_built,
-    own_kernels,
-    variable_of,
-)
-from ._origins import note
-from ._paths import own_variables
-from ._unchanged import unchanged
-from ._writing import Applied, fresh_slots, write
-from .inspection import check_parts
+from .._core import seeds as _seeds
+from .._core.errors import check_count, check_flag, message
+from .._keras.kinds import KernelAxes, check_built, own_kernels, variable_of
+from .._keras.paths import own_variables
+from .._keras.unchanged import unchanged
+from ..inspection import check_parts
+from .choosing import chosen
+from .drawing import draw, draw_bias
+from .origins import note
+from .writing import Applied, fresh_slots, write
 
 
 @dataclass(frozen=True)

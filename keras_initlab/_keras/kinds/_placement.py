@@ -24,7 +24,7 @@ from typing import Any
 
 import keras
 
-from .._paths import own_variables
+from ..paths import own_variables
 from ._axes import KernelAxes
 from ._kernels import Kernel
 from ._layouts import own_kernels, variable_of

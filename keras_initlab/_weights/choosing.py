@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from ._errors import message
+from .._core.errors import message
 
 Item = TypeVar("Item")
 

@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from ._arrays import as_numpy, to_numpy
-from ._errors import TrainedWeightsError, message
-from ._fans import KernelAxes
-from ._origins import noted
+from .._core.arrays import as_numpy, to_numpy
+from .._core.errors import TrainedWeightsError, message
+from .._keras.kinds import KernelAxes
+from .origins import noted
 
 
 def check_untrained(

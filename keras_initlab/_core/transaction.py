@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ._arrays import kept
+from .arrays import kept
 
 _Result = TypeVar("_Result")
 _TRIES = 5  # to bring one variable back

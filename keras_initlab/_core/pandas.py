@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._errors import message
+from .errors import message
 
 
 def load_pandas(instead: str) -> Any:

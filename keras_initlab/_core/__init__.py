@@ -1,0 +1,1 @@
+"""What needs no model: errors, arrays, seeds, files, reports."""

@@ -1,0 +1,1 @@
+"""Everything that knows Keras and its backends from inside."""

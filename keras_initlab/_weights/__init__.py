@@ -1,0 +1,1 @@
+"""Choosing, drawing and writing weights, and what is known of their origin."""
