@@ -14,6 +14,7 @@ from keras import layers
 from oracles import BACKEND, MODES, USUAL
 
 from keras_initlab.callbacks import CSVLog, JSONLinesLog
+from keras_initlab.callbacks._logs import Logs
 
 EPOCHS, STEPS, WIDTH = 10, 500, 64
 KERNEL = 4 * WIDTH**2  # bytes
@@ -69,7 +70,8 @@ def growth_over(callbacks, epochs, steps):
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
 def test_five_thousand_steps_grow_only_the_history(tmp_path):
     callbacks = [make(1) for make in KINDS.values()]
-    callbacks[0].logs = (CSVLog(tmp_path / "a.csv"), JSONLinesLog(tmp_path / "a.jsonl"))
+    files = CSVLog(tmp_path / "a.csv"), JSONLinesLog(tmp_path / "a.jsonl")
+    callbacks[0].logs = Logs(files)
     grown = growth_over(callbacks, EPOCHS, STEPS)
     norms, dead, stats, recycler = (callback.history for callback in callbacks)
     assert len(norms["step"]) == len(stats["step"]) == EPOCHS * STEPS
@@ -90,7 +92,8 @@ def test_the_check_can_fail(kept):
 
     def hold(model):
         one = keras.ops.ones((WIDTH, WIDTH)) + len(held)
-        held.append({"tensors": one, "objects": [[]], "bytes": np.array(one)}[kept])
+        large = np.ones(KERNEL)  # too large for what the allocator has at hand
+        held.append({"tensors": one, "objects": [[]], "bytes": large}[kept])
 
     keep = Do("on_train_batch_end", hold)
     assert (
