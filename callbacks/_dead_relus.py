@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_initlab._core.errors import check_finite, message
+from keras_initlab._keras.private import sublayers
 from keras_initlab.inspection import activation_of
 from keras_initlab.signal import Measured, Recipe
 
@@ -272,7 +273,7 @@ def watchable(model: Any, threshold: float | None) -> list[tuple[str, Watched]]:
     """Every operation of a model whose units can die, with its path."""
     found = []
     for path, operation in visible_operations(model):
-        is_leaf = not getattr(operation, "_layers", ())
+        is_leaf = not sublayers(operation)
         activation = activation_of(operation) if is_leaf else None
         one = watched(operation, activation, threshold)
         if one is not None:

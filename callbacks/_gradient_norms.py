@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_initlab._core.errors import check_flag, message
+from keras_initlab._keras.private import own_trainable
 from keras_initlab.inspection import layer_paths, variable_paths
 from keras_initlab.signal import Measured, Recipe, total
 
@@ -147,7 +148,7 @@ class GradientNormLogger(ObservingCallback):
             {path: layer for path, (layer, _) in found.items()},
             self.layers,
             "layers with trainable variables",
-            [layer for _, layer in layer_paths(model) if layer._trainable_variables],
+            [layer for _, layer in layer_paths(model) if own_trainable(layer)],
         )
         owner = {path: found[path][1] for path in chosen}
         paths = variable_paths(model, variables)
@@ -294,7 +295,7 @@ def _owners(model: Any, variables: Sequence[Any]) -> dict[str, tuple[Any, list[i
     index_of = {id(variable): i for i, variable in enumerate(variables)}
     found: dict[str, tuple[Any, list[int]]] = {}
     for path, layer in [*layer_paths(model), (model.name, model)]:
-        own = [index_of[id(v)] for v in layer._trainable_variables if id(v) in index_of]
+        own = [index_of[id(v)] for v in own_trainable(layer) if id(v) in index_of]
         if own:
             found[path] = (layer, own)
     return found

@@ -9,11 +9,18 @@ import keras
 
 from keras_initlab._core.errors import UnsupportedModelError, message
 from keras_initlab._keras.kinds import own_kernels
+from keras_initlab._keras.private import (
+    all_layers,
+    functional_of,
+    has_nodes,
+    history_in_graph,
+    inbound_nodes,
+)
 
 
 def check_graph(model: Any) -> None:
     """Raises if the graph of a model, or of one inside, is not what runs."""
-    parts = [part for part in model._flatten_layers() if isinstance(part, keras.Model)]
+    parts = [part for part in all_layers(model) if isinstance(part, keras.Model)]
     graphs = [part for part in parts if part is model or _has_graph(part)]
     for part in graphs:
         owner = next(kind for kind in type(part).__mro__ if "call" in vars(kind))
@@ -31,21 +38,21 @@ def check_graph(model: Any) -> None:
 
 
 def _has_graph(model: Any) -> bool:
-    return isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth")
+    return isinstance(model, keras.Sequential) or has_nodes(model)
 
 
 def output_operations(model: Any) -> Iterator[Any]:
     """The operations that return what a model returns, nested models opened up."""
-    functional = getattr(model, "_functional", None) or model
+    functional = functional_of(model) or model
     for tensor in functional.outputs:
         yield from _sources(tensor)
 
 
 def _sources(tensor: Any) -> Iterator[Any]:
-    operation, node, _ = tensor._keras_history
+    operation, node, _ = history_in_graph(tensor)
     if isinstance(operation, keras.Model) and _has_graph(operation):
         yield from output_operations(operation)
-        for given in operation._inbound_nodes[node].input_tensors:
+        for given in inbound_nodes(operation)[node].input_tensors:
             yield from _sources(given)  # it may hand on what it is given
     else:
         yield operation
@@ -53,7 +60,7 @@ def _sources(tensor: Any) -> Iterator[Any]:
 
 def has_kernels(operation: Any) -> bool:
     """Whether an operation has kernels, its own or those of layers inside it."""
-    parts = getattr(operation, "_flatten_layers", list)()
+    parts = all_layers(operation)
     return any(own_kernels(part).layouts for part in parts)
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 import keras_initlab.plots as plots
 from keras_initlab._core.errors import check_choice, message
 from keras_initlab._core.pandas import load_pandas
+from keras_initlab._keras.private import without_model
 from keras_initlab.signal import (
     Measured,
     Recipe,
@@ -76,13 +77,11 @@ class ObservingCallback(keras.callbacks.Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: not the model, so that they watch nothing."""
-        return {**vars(self), **self._unbound()}
+        return without_model({**vars(self), **self._unbound()})
 
     def _unbound(self) -> dict[str, Any]:
         """The attributes that belong to a model, as they are without one."""
-        nothing = dict.fromkeys(
-            ("_model", "_seen_model", "_observer", "_training", "_summary")
-        )
+        nothing = dict.fromkeys(("_seen_model", "_observer", "_training", "_summary"))
         asked: Any = self.layers
         is_many = isinstance(asked, (list, tuple))
         layers = [_path_of(one) for one in asked] if is_many else _path_of(asked)
@@ -136,10 +135,12 @@ class ObservingCallback(keras.callbacks.Callback):
         """
         training = self._training
         self._is_aside = (
-            training is not None and model is not self._model and training.is_under_way
+            training is not None
+            and model is not self._seen_model
+            and training.is_under_way
         )
         if self._is_aside:
-            warnings.warn(_trained_within(model, self._model), stacklevel=2)
+            warnings.warn(_trained_within(model, self._seen_model), stacklevel=2)
         else:
             super().set_model(model)
 

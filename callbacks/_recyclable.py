@@ -17,6 +17,7 @@ from keras import layers
 from keras_initlab._activations import check_pointwise, resolve
 from keras_initlab._keras.kinds import own_kernels, variable_of
 from keras_initlab._keras.paths import own_variables
+from keras_initlab._keras.private import all_layers, sublayers
 from keras_initlab.inspection import (
     activation_of,
     is_activation,
@@ -146,9 +147,9 @@ class _Graph:
         self.calls = read_calls(model)
         self.uses = Counter(id(call.operation) for call in self.calls)
         self.outputs = {id(one) for one in output_operations(model)}
-        parts = model._flatten_layers()
+        parts = all_layers(model)
         self.owners = Counter(id(v) for part in parts for v in own_variables(part))
-        self.holders = Counter(id(one) for part in parts for one in part._layers)
+        self.holders = Counter(id(one) for part in parts for one in sublayers(part))
         self.readers: list[list[int]] = [[] for _ in self.calls]
         for index, call in enumerate(self.calls):
             for source in {one for one in call.inputs if one >= 0}:

@@ -9,6 +9,7 @@ import keras
 
 from keras_initlab._core.errors import message
 from keras_initlab._keras.paths import own_variables
+from keras_initlab._keras.private import all_layers
 from keras_initlab.inspection import (
     activation_of,
     operation_paths,
@@ -71,7 +72,7 @@ def select(
             id(inner)
             for path, layer in operation_paths(model)
             if layer is one or one in (path, layer.name)
-            for inner in (*getattr(layer, "_flatten_layers", list)(), layer)
+            for inner in (*all_layers(layer), layer)
         }
         hits = {path: layer for path, layer in found.items() if id(layer) in inside}
         chosen.update(hits)

@@ -16,6 +16,7 @@ from keras import ops
 
 from .._core.arrays import as_numpy
 from .._core.errors import message
+from .private import build_shapes, inputs_struct
 
 
 class Given(NamedTuple):
@@ -70,11 +71,11 @@ def input_parts(model: Any) -> list[Any]:
 
     Empty where it does not tell.
     """
-    structure = getattr(model, "_inputs_struct", None)
+    structure = inputs_struct(model)
     if structure is not None:
         is_list = isinstance(structure, (list, tuple))
         return list(structure) if is_list else keras.tree.flatten(structure)
-    shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
+    shapes = list(build_shapes(model).values())
     if len(shapes) == 1 and isinstance(shapes[0], dict):
         return list(shapes[0].values())
     if len(shapes) == 1 and _is_nested(shapes[0]):
@@ -182,7 +183,7 @@ def fitted(model: Any, batch: Any, name: str = "x") -> Any:
     Raises:
         ValueError: if a model that knows its inputs cannot take these.
     """
-    expected = getattr(model, "_inputs_struct", getattr(model, "inputs", None))
+    expected = inputs_struct(model, getattr(model, "inputs", None))
     if expected is None:
         return batch  # its own `call` decides
     shapes = {t.name: tuple(t.shape) for t in keras.tree.flatten(expected)}
@@ -206,7 +207,7 @@ def fitted(model: Any, batch: Any, name: str = "x") -> Any:
         )
     if isinstance(batch, dict):
         return batch
-    structure = getattr(model, "_inputs_struct", None)
+    structure = inputs_struct(model)
     leaves = keras.tree.flatten(batch)
     if structure is None:
         return leaves[0] if len(leaves) == 1 else batch

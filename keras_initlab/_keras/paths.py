@@ -8,6 +8,14 @@ from typing import Any
 
 import keras
 
+from .private import (
+    all_layers,
+    operations_of,
+    own_non_trainable,
+    own_trainable,
+    sublayers,
+)
+
 
 def layer_paths(model: Any) -> list[tuple[str, Any]]:
     """Returns `(unique path, layer)` for every layer inside a model, once each.
@@ -28,7 +36,7 @@ def operation_paths(model: Any) -> list[tuple[str, Any]]:
     raw = [
         (operation, (*scope, part.name) if part is not model else ())
         for part, scope in [(model, ()), *layers]
-        for operation in getattr(part, "_operations", ())
+        for operation in operations_of(part)
         if not isinstance(operation, keras.Layer)
     ]
     return _named([*layers, *raw])
@@ -41,7 +49,7 @@ def operations_in_sight(model: Any) -> list[tuple[str, Any]]:
         id(inner)
         for _, operation in found
         if isinstance(operation, keras.layers.RNN)
-        for inner in operation._flatten_layers(include_self=False)
+        for inner in all_layers(operation, include_self=False)
     }
     return [
         (path, operation)
@@ -56,8 +64,8 @@ def own_variables(operation: Any) -> list[Any]:
 
     None for a raw operation.
     """
-    own = getattr(operation, "_trainable_variables", [])
-    return [*own, *getattr(operation, "_non_trainable_variables", [])]
+    own = own_trainable(operation)
+    return [*own, *own_non_trainable(operation)]
 
 
 def variable_paths(model: Any, variables: Sequence[Any]) -> list[str]:
@@ -98,7 +106,7 @@ def _named(
 def _walk(
     layer: Any, scope: tuple[str, ...], seen: set[int]
 ) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    for inner in layer._layers:
+    for inner in sublayers(layer):
         if id(inner) not in seen:
             seen.add(id(inner))
             yield inner, scope

@@ -20,11 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .._core.random import rewinding
-
-try:
-    from keras.src.backend.common import global_state as _global_state
-except ImportError:  # a Keras that keeps it elsewhere: later names count on
-    _global_state = None
+from .private import global_state
 
 _BACKENDS = {"jax", "jaxlib", "ml_dtypes", "numpy", "tensorflow", "torch"}
 
@@ -36,8 +32,8 @@ def unchanged(*roots: Any) -> Iterator[None]:
     Keras's own state and the global random generators are taken back too. What the
     block draws differs from what is drawn after it, and is the same every time.
     """
-    state = () if _global_state is None else (vars(_global_state.GLOBAL_STATE_TRACKER),)
-    restore = _remembered((*roots, *state)), rewinding()
+    # A Keras that keeps its state elsewhere counts automatic names on.
+    restore = _remembered((*roots, global_state())), rewinding()
     random.seed(random.getrandbits(64))
     try:
         yield

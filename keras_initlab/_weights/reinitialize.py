@@ -14,6 +14,7 @@ from .._core import seeds as _seeds
 from .._core.errors import check_count, check_flag, message
 from .._keras.kinds import KernelAxes, check_built, own_kernels, variable_of
 from .._keras.paths import own_variables
+from .._keras.private import own_trainable, sublayers
 from .._keras.unchanged import unchanged
 from ..inspection import check_parts
 from .choosing import chosen
@@ -112,7 +113,7 @@ def _places(
     """All variables of a layer and of those inside it, each once."""
     # Those inside come first: a wrapper may list the variables of its layer too.
     seen = set() if seen is None else seen
-    for number, inner in enumerate(layer._layers):
+    for number, inner in enumerate(sublayers(layer)):
         yield from _places(inner, (*position, 1, number), seen)
     for number, variable in enumerate(own_variables(layer)):
         if id(variable) not in seen:
@@ -205,7 +206,7 @@ def _chosen(
 
 
 def _is_frozen(place: _Place) -> bool:
-    own = [id(variable) for variable in place.layer._trainable_variables]
+    own = [id(variable) for variable in own_trainable(place.layer)]
     is_weight = id(place.variable) in own
     return not place.layer.trainable or (is_weight and not place.variable.trainable)
 

@@ -11,6 +11,7 @@ import numpy as np
 from .._core.arrays import as_numpy, to_numpy
 from .._core.errors import TrainedWeightsError, message
 from .._keras.kinds import KernelAxes
+from .._keras.private import all_layers
 from .origins import noted
 
 
@@ -54,7 +55,7 @@ def steps_taken(model: keras.Model) -> str | None:
 def moved(model: keras.Model, rows: Sequence[Any], is_part: bool) -> str | None:
     """The first variable, if any, that has left its constant start."""
     row_of = {id(row.kernel.layer): row for row in rows}
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if is_part and id(layer) not in row_of:
             continue
         for variable, start in _constant_starts(layer):

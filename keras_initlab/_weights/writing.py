@@ -14,6 +14,7 @@ from .._core.arrays import as_numpy, kept, to_numpy
 from .._core.errors import StructureChangedError, message
 from .._core.transaction import assign_all
 from .._keras.paths import variable_paths
+from .._keras.private import own_trainable
 
 Values = Sequence[tuple[Any, np.ndarray]]
 
@@ -106,7 +107,7 @@ def built_for(optimizer: Any) -> list[Any]:
     """The variables that an optimizer was built for."""
     # Some of them may have been frozen since. One that scales the loss holds another.
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    return getattr(inner, "_trainable_variables", [])
+    return own_trainable(inner)
 
 
 def _root_mean_square(values: Any) -> float:

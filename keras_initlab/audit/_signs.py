@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from .._core.arrays import to_numpy
+from .._keras.private import all_layers
 from .._weights.origins import noted
 from .._weights.trained import is_centering, steps_taken
 from ._matrices import Weights
@@ -40,7 +41,7 @@ def sign_of_training(model: keras.Model, kernels: Sequence[Weights]) -> str | No
 
 def _moved(model: keras.Model, kernels: Sequence[Weights]) -> str | None:
     kernel_of = {id(one.kernel.layer): one for one in kernels}
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         for variable in _constants(layer):
             values = to_numpy(variable).astype("float64")
             if np.ptp(values) == 0 or not np.isfinite(values).all():

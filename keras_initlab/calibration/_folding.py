@@ -15,6 +15,7 @@ import keras
 
 from .._core.arrays import as_tensor
 from .._keras.hearing import runs_own_code_of_keras
+from .._keras.private import all_layers, functional_of, sublayers
 from .._keras.replacing import InPlace
 from ..inspection import activation_of, is_opened, nodes_in
 
@@ -68,8 +69,8 @@ class Folding:
 
 def _normalized(model: keras.Layer) -> Iterator[tuple[int, Any]]:
     """Layers' ids, each with the normalization that alone reads what it computes."""
-    parts = list({id(layer): layer for layer in model._flatten_layers()}.values())
-    owners = Counter(id(inner) for part in parts for inner in part._layers)
+    parts = list({id(layer): layer for layer in all_layers(model)}.values())
+    owners = Counter(id(inner) for part in parts for inner in sublayers(part))
     for part in parts:
         for layer, reader in _pairs(part) if is_opened(part) else ():
             if owners[id(layer)] == owners[id(reader)] == 1:
@@ -78,7 +79,7 @@ def _normalized(model: keras.Layer) -> Iterator[tuple[int, Any]]:
 
 def _pairs(model: Any) -> Iterator[tuple[Any, Any]]:
     """A model's layers that run once before a normalization that runs once."""
-    graph = model._functional if isinstance(model, keras.Sequential) else model
+    graph = functional_of(model)
     nodes = list(nodes_in(graph))
     calls = Counter(id(node.operation) for node in nodes)
     readers = defaultdict(list)

@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from .._keras.hearing import Hearing, runs_own_code_of_keras
+from .._keras.private import all_layers, causal_padding, takes_training
 from .._keras.replacing import InPlace
 from ..inspection import activation_of
 from ._listener import Listener
@@ -20,7 +21,7 @@ Hook = tuple[Any, str, Callable[..., Any]]
 
 def hooks(model: keras.Layer, run: Listener) -> list[Hook]:
     """What to set on a model's layers while it runs: `(layer, name, value)`."""
-    layers = {id(layer): layer for layer in model._flatten_layers()}.values()
+    layers = {id(layer): layer for layer in all_layers(model)}.values()
     return [
         (owner, name, InPlace(getattr(owner, name), value))
         for layer in layers
@@ -33,7 +34,7 @@ def normalizing_by_batch(model: keras.Layer) -> list[Hook]:
     """What has batch normalization go by the batch while the model runs."""
     found = {
         id(layer): layer
-        for layer in model._flatten_layers()
+        for layer in all_layers(model)
         if isinstance(layer, keras.layers.BatchNormalization)
     }
 
@@ -108,7 +109,7 @@ def _separable(layer: Any, run: Listener) -> Iterator[Hook]:
 def _depthwise(layer: Any, inputs: Any) -> Any:
     is_causal = layer.padding == "causal"
     if is_causal:
-        inputs = ops.pad(inputs, layer._compute_causal_padding())
+        inputs = ops.pad(inputs, causal_padding(layer))
     return ops.depthwise_conv(
         inputs,
         layer.depthwise_kernel,
@@ -221,7 +222,7 @@ def _time_distributed(layer: Any, run: Listener) -> Iterator[Hook]:
             shape = ops.shape(inputs)
             merged = ops.reshape(inputs, (-1, *shape[2:]))
             with run.rehearsal():
-                inner.call(merged, **(training if inner._call_has_training_arg else {}))
+                inner.call(merged, **(training if takes_training(inner) else {}))
         return call(inputs, *args, **kwargs)
 
     yield layer, "call", called

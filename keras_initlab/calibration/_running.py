@@ -11,6 +11,7 @@ from .._core.arrays import as_tensor
 from .._core.random import same_random_state
 from .._core.transaction import within
 from .._keras.kinds import Kernel
+from .._keras.private import all_layers, takes_training
 from .._keras.replacing import all_replaced
 from ..inspection import all_built
 from ._folding import Folding
@@ -48,7 +49,7 @@ def one_pass(
     is_inference = not (training or normalizes_by_batch)
     folding = Folding(model, scope) if is_inference else None
     run = Pass(kernels, reasons, wanted, scope, folding)
-    mode = {"training": training} if model._call_has_training_arg else {}
+    mode = {"training": training} if takes_training(model) else {}
     set_hooks = hooks(model, run) + (folding.hooks() if folding else [])
     if normalizes_by_batch:
         set_hooks += normalizing_by_batch(model)
@@ -75,7 +76,7 @@ def reasons_to_leave(model: keras.Model, kernels: Sequence[Kernel]) -> dict[int,
     """Returns why some kernels are not calibrated, by the variable's id."""
     normalized = {
         id(layer.layer)
-        for layer in model._flatten_layers()
+        for layer in all_layers(model)
         if isinstance(layer, keras.layers.SpectralNormalization)
     }
     reasons = {}

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from .._core.errors import message
+from .._keras.private import start_method
 from ._training import Task, carry_out, check_backend, told
 
 Outcomes = Generator[tuple[Task, dict[str, Any]], None, None]
@@ -78,8 +79,7 @@ def check_executor(executor: Any) -> None:
         )
     if isinstance(executor, ThreadPoolExecutor):
         raise ValueError(_not_here(executor))
-    context = getattr(executor, "_mp_context", None)
-    if context is not None and context.get_start_method() == "fork":
+    if start_method(executor) == "fork":
         raise ValueError(
             message(
                 "The processes of `executor` must be spawned: Keras's backends do not "

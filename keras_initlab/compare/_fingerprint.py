@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from .._keras.private import all_layers, own_non_trainable, own_trainable
+
 # Names count up from process to process; seeds and rates of a schedule's state do too.
 _LEFT_OUT = ("name", "seed", "build_config", "registered_name")
 
@@ -19,7 +21,7 @@ def model_fingerprint(model: keras.Model) -> str:
     """
     layers = [
         (type(layer).__name__, _settings(layer), _shapes(layer))
-        for layer in model._flatten_layers()
+        for layer in all_layers(model)
         if not isinstance(layer, keras.Model)
     ]
     parts = layers, _serialized(model.optimizer), _serialized(model.loss)
@@ -35,7 +37,7 @@ def _settings(layer: Any) -> Any:
 
 
 def _shapes(layer: Any) -> list[Any]:
-    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    own = [*own_trainable(layer), *own_non_trainable(layer)]
     return [(tuple(v.shape), str(v.dtype), bool(v.trainable)) for v in own]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from .._core.errors import message
+from .._keras.private import all_layers
 from .._weights.reinitialize import reinitialize
 from ..calibration import calibrate
 from ..recommend import initializer_label, recommend
@@ -129,7 +130,7 @@ def start(
 def _hand_out(model: keras.Model, initializer: Any) -> None:
     places = [
         (layer, name)
-        for layer in model._flatten_layers()
+        for layer in all_layers(model)
         for name in _KERNELS
         if name in vars(layer)
     ]

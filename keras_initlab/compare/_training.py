@@ -13,11 +13,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.random import seed_generator  # no public way
 
 from .._core import seeds as _seeds
 from .._core.errors import message
-from .._keras.replacing import replaced
+from .._keras.private import drawing_seeds_from
 from ..signal import Measured, Recipe, TrainingObserver, calling_list
 from ._data import Batches, Data, first_inputs, load_once
 from ._starts import built, start, takes_initializer
@@ -79,7 +78,7 @@ def _trained(task: Task, on_epoch: Callable[[], Any]) -> dict[str, Any]:
     is_handed = takes_initializer(task.build)
     # Keras takes default seeds, of dropout say, from Python's generator, from which a
     # Dask worker's other threads draw at any time.
-    with replaced(seed_generator, "python_random", random.Random(base)):
+    with drawing_seeds_from(random.Random(base)):
         model = built(task.build, task.initializer)
         start(model, task.initializer, task.seed, batch, is_handed)
     # Anew: what `fit` draws must not depend on how much an initializer has drawn.

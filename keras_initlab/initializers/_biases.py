@@ -12,6 +12,7 @@ from keras import ops
 from .._core import seeds as _seeds
 from .._core.errors import check_count, check_finite, check_positive, message
 from .._keras.kinds import Kernel, Placement, kernels, placement
+from .._keras.private import own_trainable
 from ._base import PACKAGE, SeededInitializer, checked_dtype, checked_shape
 
 
@@ -171,7 +172,7 @@ def _fan_in_here(shape: Sequence[int]) -> float:
 
 def _kernels_before(place: Placement) -> list[Kernel]:
     """The layer's own kernels that bring a bias and were there before this one."""
-    own = [id(variable) for variable in place.layer._trainable_variables]
+    own = [id(variable) for variable in own_trainable(place.layer)]
     bias = id(place.variable)
     before = own[: own.index(bias)] if bias in own else own
     return [

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from .._core.errors import UnsupportedModelError, message
+from .._keras.private import build_shapes
 
 # Sizes that are not known are taken for these. Most models halve them, and few hold
 # fewer positions.
@@ -37,7 +38,7 @@ def symbolic_inputs(layer: Any, data: Any = None) -> tuple[list[Any], dict[str, 
         tensors = keras.tree.map_structure(_like, data)
         is_named = isinstance(data, dict) and next(iter(parameters)) in data
         return ([], {**tensors, **others}) if is_named else ([tensors], others)
-    shapes = dict(layer._build_shapes_dict or {})
+    shapes = build_shapes(layer)
     if not shapes:
         raise UnsupportedModelError(_shapeless(layer))
     tensors = {

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from .._keras.kinds import own_kernels
+from .._keras.private import functional_of, has_nodes, sublayers
 
 
 def is_opened(operation: Any) -> bool:
@@ -14,8 +15,8 @@ def is_opened(operation: Any) -> bool:
     if not isinstance(operation, keras.Model) or not _is_keras(_giver(operation)):
         return False
     if isinstance(operation, keras.Sequential):
-        return operation._functional is not None
-    return hasattr(operation, "_nodes_by_depth")
+        return functional_of(operation) is not None
+    return has_nodes(operation)
 
 
 def is_custom(operation: Any) -> bool:
@@ -28,7 +29,7 @@ def is_custom(operation: Any) -> bool:
         return True
     if any(_is_keras(base) and _calls(base) for base in type(operation).__mro__):
         return False
-    return bool(operation._layers) or not own_kernels(operation).is_known
+    return bool(sublayers(operation)) or not own_kernels(operation).is_known
 
 
 def has_call(layer: Any) -> bool:

@@ -10,6 +10,7 @@ import keras
 
 from .._core.errors import UnbuiltModelError, UnsupportedModelError, message
 from .._keras.kinds import kernels
+from .._keras.private import all_layers, build_shapes, has_value, sublayers
 from ._arguments import symbolic_inputs
 from ._calls import Call
 from ._custom import has_call, is_custom, is_opened
@@ -35,7 +36,7 @@ def read_calls(model: keras.Model, data: Any = None) -> tuple[Call, ...]:
     """
     _check(model)
     check_parts(model, data)
-    if is_opened(model) and not any(map(is_custom, model._flatten_layers())):
+    if is_opened(model) and not any(map(is_custom, all_layers(model))):
         opener = Opener()
         opener.open_model(model)
         return _ordered(opener.flat)
@@ -53,7 +54,7 @@ def read_calls(model: keras.Model, data: Any = None) -> tuple[Call, ...]:
 def _check(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise UnsupportedModelError(_unsupported(model))
-    parts = model._layers if not has_call(model) else [model]
+    parts = sublayers(model) if not has_call(model) else [model]
     if not any(part.built for part in parts):
         raise UnbuiltModelError(_unbuilt(model))
 
@@ -64,7 +65,7 @@ def _check_lasting(model: Any, flat: Sequence[Call]) -> None:
         id(kernel.layer): f"{kernel.layer.name!r} ({type(kernel.layer).__name__})"
         for call in flat
         for kernel in call.kernels
-        if kernel.variable._value is None  # made while the model was traced
+        if not has_value(kernel.variable)  # made while the model was traced
     }
     if passing:
         raise UnsupportedModelError(_made_anew(model, [*passing.values()]))
@@ -80,7 +81,7 @@ def _open_custom(model: Any, data: Any, tracer: Tracer, opener: Opener) -> None:
 
 def _open_rest(layer: Any, tracer: Tracer, opener: Opener) -> None:
     """Opens what the model holds and its `call` does not reach, each part alone."""
-    for part in layer._layers:
+    for part in sublayers(layer):
         seen = {id(kernel.variable) for call in opener.flat for kernel in call.kernels}
         is_seen = [id(kernel.variable) in seen for kernel in kernels(part)]
         if id(part) in opener.opened:
@@ -94,7 +95,7 @@ def _open_part(part: Any, tracer: Tracer, opener: Opener) -> bool:
     if is_opened(part):
         opener.open_model(part, (part.name,))
         return True
-    if not is_custom(part) or not part._build_shapes_dict:
+    if not is_custom(part) or not build_shapes(part):
         return False
     trace = tracer.run(part, *symbolic_inputs(part))
     if trace is not None:

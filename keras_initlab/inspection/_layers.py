@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from .._keras.private import all_layers, build_shapes
+
 ATTENTION_ROLES = {
     "query": "query",
     "key": "key",
@@ -26,10 +28,10 @@ def heads(operation: Any, role: str) -> int:
 
 def steps(operation: Any, cell: Any) -> int | None:
     """How many steps of its sequences a cell's layer was built for."""
-    layers = operation._flatten_layers() if isinstance(operation, keras.Layer) else ()
+    layers = all_layers(operation) if isinstance(operation, keras.Layer) else ()
     for layer in layers:
-        if isinstance(layer, keras.layers.RNN) and cell in layer.cell._flatten_layers():
-            shapes = layer._build_shapes_dict or {}
+        if isinstance(layer, keras.layers.RNN) and cell in all_layers(layer.cell):
+            shapes = build_shapes(layer)
             sequences = next(iter(shapes.values()), ())
             return sequences[1] if len(sequences) > 1 else None
     return None

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from .._keras.private import history_of, inbound_nodes, nodes_by_depth, outbound_nodes
 from ._trace import Trace
 
 
@@ -24,7 +25,7 @@ Places = MutableMapping[int, Place]
 
 def nodes_in(functional: Any) -> Iterator[Any]:
     # Keras has no public way to walk a Functional model's nodes.
-    for _, nodes in sorted(functional._nodes_by_depth.items(), reverse=True):
+    for _, nodes in sorted(nodes_by_depth(functional).items(), reverse=True):
         yield from nodes
 
 
@@ -55,10 +56,10 @@ def nodes_to(outputs: Iterable[Any], places: Places) -> list[Any]:
 
 
 def _node_of(tensor: Any) -> Any:
-    history = getattr(tensor, "_keras_history", None)
+    history = history_of(tensor)
     if history is None or history.operation is None:
         return None
-    return history.operation._inbound_nodes[history.node_index]
+    return inbound_nodes(history.operation)[history.node_index]
 
 
 def source_of(tensor: Any, places: Places) -> Place | None:
@@ -106,7 +107,7 @@ class Births:
         """Returns the number of the call among those on each of its inputs."""
         births = []
         for tensor in node.input_tensors:
-            history = getattr(tensor, "_keras_history", None)
+            history = history_of(tensor)
             if history is None:
                 births.append(self._reading[id(tensor)].get(id(node), 0))
             elif history.operation is not None:
@@ -115,7 +116,7 @@ class Births:
 
     def _reads_of(self, operation: Any) -> dict[int, int]:
         if id(operation) not in self._after:
-            mine = [id(n) for n in operation._outbound_nodes if id(n) in self._own]
+            mine = [id(n) for n in outbound_nodes(operation) if id(n) in self._own]
             self._after[id(operation)] = _numbers(mine)
         return self._after[id(operation)]
 

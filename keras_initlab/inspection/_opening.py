@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from .._keras.kinds import Kernel, KernelAxes, kernels
+from .._keras.private import functional_of
 from ._calls import Call
 from ._custom import is_custom, is_opened
 from ._listening import Unseen
@@ -289,4 +290,4 @@ class _Reading:
 
 
 def _functional(model: Any) -> Any:
-    return model._functional if isinstance(model, keras.Sequential) else model
+    return functional_of(model)

@@ -9,8 +9,7 @@ from typing import Any
 import keras
 
 from .._keras.kinds import Kernel, KernelAxes, kernels, read_axes
-
-_TRACKED = ("_trainable_variables", "_non_trainable_variables")
+from .._keras.private import VARIABLE_LISTS, all_layers, own_trainable
 
 
 class SymbolicWeights:
@@ -49,11 +48,11 @@ class SymbolicWeights:
 
     def own(self, layer: Any) -> list[Kernel]:
         """The kernels that a layer keeps itself and hands to operations."""
-        found = [self._kernels.get(id(v)) for v in layer._trainable_variables]
+        found = [self._kernels.get(id(v)) for v in own_trainable(layer)]
         return [kernel for kernel in found if kernel is not None]
 
     def _name_variables(self, layer: Any) -> None:
-        for variable in layer._trainable_variables:
+        for variable in own_trainable(layer):
             if id(variable) not in self._tensor_of:
                 tensor = keras.KerasTensor(variable.shape, variable.dtype)
                 self._tensor_of[id(variable)] = tensor
@@ -64,7 +63,7 @@ class SymbolicWeights:
         """Puts symbolic weights into a layer's attributes; yields what it changed."""
         attributes = vars(layer)
         for name, value in list(attributes.items()):
-            if name in _TRACKED:
+            if name in VARIABLE_LISTS:
                 continue
             symbolic = self._symbolic(value)
             if symbolic is not value:
@@ -89,7 +88,7 @@ class SymbolicWeights:
         """Gives a layer and those inside it their true weights back for a while."""
         changed = [
             swap
-            for inner in layer._flatten_layers()
+            for inner in all_layers(layer)
             for swap in self._swaps.get(id(inner), ())
         ]
         before = [

@@ -20,6 +20,7 @@ from typing import Any
 
 import keras
 
+from .._keras.private import all_layers, own_metrics, sublayers
 from .._keras.replacing import InPlace, replaced
 from .._keras.unchanged import unchanged
 from ._arguments import filled
@@ -87,7 +88,7 @@ class Tracer:
         self, layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Trace | None:
         """Hears which layers run inside one whose `call` needs true tensors."""
-        if not layer._layers:
+        if not sublayers(layer):
             return None
         given, inputs, own_args, own_kwargs = self._own(args, kwargs)
         listener, returned = Listener(inputs, self.weights.own(layer)), []
@@ -97,7 +98,7 @@ class Tracer:
             tensors = keras.tree.flatten((args, kwargs))
             symbols = keras.tree.flatten((own_args, own_kwargs))
             listener.name(tensors, symbols)
-            with listening(listener, layer._flatten_layers(include_self=False)):
+            with listening(listener, all_layers(layer, include_self=False)):
                 outputs = call(*args, **kwargs)
             returned[:] = listener.symbols(outputs)
             return outputs
@@ -157,7 +158,7 @@ class Tracer:
         """Has a layer trace itself, or compute shapes, from symbolic tensors."""
         attributes = vars(layer)
         attributes["add_loss"] = _ignore  # a symbolic loss is none
-        for metric in layer._metrics:
+        for metric in own_metrics(layer):
             vars(metric)["update_state"] = _ignore
         if not is_opened(layer):
             attributes["compute_output_spec"] = self._told(
@@ -185,7 +186,7 @@ class Tracer:
 @contextlib.contextmanager
 def tracing(model: Any) -> Iterator[Tracer]:
     """Gives a tracer for a model, and leaves the model as it was."""
-    layers = list(model._flatten_layers())
+    layers = list(all_layers(model))
     scope = keras.StatelessScope(initialize_variables=False)
     with unchanged(model), scope, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they came when the model was built

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import keras
 
 from .._core.errors import UnbuiltModelError, message
+from .._keras.private import inbound_nodes, sublayers
 from .._keras.unchanged import unchanged
 from ._arguments import symbolic_inputs
 from ._custom import is_opened
@@ -77,7 +78,7 @@ def _late(
     layer: Any, scope: tuple[str, ...], seen: set[int], around: tuple[Any, ...]
 ) -> Iterator[_Late]:
     around = (layer, *around) if layer.built else around
-    for inner in layer._layers:
+    for inner in sublayers(layer):
         if id(inner) in seen:
             continue
         seen.add(id(inner))
@@ -102,7 +103,7 @@ def _calls(layer: Any, data: Any) -> list[tuple[Any, Any]]:
     """The arguments of a layer's calls."""
     if is_opened(layer):
         return []
-    told = [node.arguments for node in layer._inbound_nodes]
+    told = [node.arguments for node in inbound_nodes(layer)]
     calls = [(arguments.args, arguments.kwargs) for arguments in told]
     return calls or [symbolic_inputs(layer, data)]
 

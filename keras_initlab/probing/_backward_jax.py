@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .._keras.private import trace_of
+
 
 class Backward:
     """A pass whose gradients are seen where they arrive."""
@@ -69,5 +71,5 @@ def _traces(tree: Any) -> set[int]:
     from jax.core import Tracer  # pyright: ignore[reportMissingImports]
 
     return {
-        id(leaf._trace) for leaf in jax.tree.leaves(tree) if isinstance(leaf, Tracer)
+        id(trace_of(leaf)) for leaf in jax.tree.leaves(tree) if isinstance(leaf, Tracer)
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .._keras.private import stands_for_another
+
 
 class Backward:
     """A pass whose gradients are seen where they arrive."""
@@ -40,10 +42,7 @@ class Backward:
 
     def is_readable(self, value: Any) -> bool:
         """Whether a tensor holds numbers: always, but inside `torch.func`."""
-        import torch  # pyright: ignore[reportMissingImports]
-
-        functorch: Any = vars(torch._C)["_functorch"]
-        return not functorch.is_functorch_wrapped_tensor(value)
+        return not stands_for_another(value)
 
     def tapped(self, value: Any, on_gradient: Callable[[Any], None]) -> Any:
         """The same tensor; the gradient that arrives at it is handed over."""

@@ -9,10 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from keras.src.trainers.compile_utils import CompileLoss  # no public way
 
 from .._core.errors import message
-from .._keras.replacing import replaced
+from .._keras.private import all_layers, compile_loss, training_loss, with_own_loss
 from ._batch import Batch
 from ._figures import is_signal
 
@@ -92,15 +91,7 @@ def _is_loss(one: Any) -> bool:
 
 def own_loss(model: Any) -> AbstractContextManager[None]:
     """A context in which the compiled loss is a copy, whose metrics may be updated."""
-    compiled = vars(model).get("_compile_loss")
-    if not isinstance(compiled, CompileLoss):
-        return nullcontext()
-    copy = CompileLoss(
-        compiled._user_loss,
-        compiled._user_loss_weights,
-        output_names=compiled.output_names,
-    )
-    return replaced(model, "_compile_loss", copy)
+    return with_own_loss(model) or nullcontext()
 
 
 def _projection(outputs: Any) -> Any:
@@ -125,12 +116,12 @@ def _projection(outputs: Any) -> Any:
 
 
 def _compiled(model: Any, batch: Batch, outputs: Any) -> Any:
-    return model._compute_loss(batch.x, batch.y, outputs, batch.weights, training=True)
+    return training_loss(model, batch.x, batch.y, outputs, batch.weights)
 
 
 def _given(model: Any, loss: Any) -> Callable[[Batch, Any], Any]:
     names = getattr(model, "output_names", None)
-    compute = CompileLoss(loss, output_names=names)
+    compute = compile_loss(loss, output_names=names)
 
     def total(batch: Batch, outputs: Any) -> Any:
         terms = [compute(batch.y, outputs, batch.weights)]
@@ -146,7 +137,7 @@ def _scale(model: Any, examples: int) -> float:
     Else its gradients, smaller by their number, leave the range: a loss is scaled in
     training for the same reason.
     """
-    layers = model._flatten_layers()
+    layers = all_layers(model)
     is_half = any(getattr(one, "compute_dtype", "") == "float16" for one in layers)
     return float(2 ** int(np.log2(max(1, examples)))) if is_half else 1.0
 

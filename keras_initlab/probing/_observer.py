@@ -15,6 +15,7 @@ from keras import ops
 from .._activations import rails
 from .._keras.kinds import own_kernels
 from .._keras.paths import own_variables
+from .._keras.private import copy_notes, has_logits
 from ..inspection import activation_of, operations_in_sight
 from ..signal import Call
 from ._figures import (
@@ -120,7 +121,7 @@ class Observer:
             self.order.append(one)
         one.calls += 1
         one.shape = tuple(value.shape)
-        one.is_bypassed |= hasattr(value, "_keras_logits")
+        one.is_bypassed |= has_logits(value)
         numbers = self._numbers(value)
         if not one.is_row:
             one.bad.append(broken(numbers))
@@ -153,9 +154,7 @@ class Observer:
         arrived = functools.partial(self._arrived, one)
         tapped = self._backward.tapped(value, arrived)
         if tapped is not value:
-            for name in ("_keras_mask", "_keras_logits"):
-                if hasattr(value, name):
-                    setattr(tapped, name, getattr(value, name))
+            copy_notes(value, tapped)
             for known, mask, figures in list(self._recent):
                 if known is value:
                     self._recent.append((tapped, mask, figures))

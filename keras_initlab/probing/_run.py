@@ -13,6 +13,7 @@ from .._core.arrays import to_numpy
 from .._core.random import same_random_state
 from .._core.transaction import within
 from .._keras.kinds import kernels
+from .._keras.private import takes_training
 from ..inspection import variable_paths
 from ..signal import recording
 from ._backend import adapter
@@ -54,7 +55,7 @@ def run(model: Any, batch: Batch, objective: Objective, training: bool) -> Passe
 
     def forward(values: list[Any]) -> Any:
         mapping = [*zip(variables, values, strict=True), *fixed]
-        mode = {"training": training} if model._call_has_training_arg else {}
+        mode = {"training": training} if takes_training(model) else {}
         scope = keras.StatelessScope(state_mapping=mapping, collect_losses=True)
         loss = within([scope], lambda: objective.compute(batch, model(batch.x, **mode)))
         observer.is_forward = False

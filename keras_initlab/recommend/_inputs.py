@@ -12,6 +12,7 @@ import numpy as np
 
 from .._core.errors import message
 from .._keras.batch import input_parts
+from .._keras.private import inputs_struct
 from ..inspection import Inspection, Link
 
 
@@ -71,14 +72,14 @@ def one_batch(model: Any, data: Any) -> Any:
         return data
     if not hasattr(data[0], "shape"):
         return np.asarray(data)
-    expected = keras.tree.flatten(getattr(model, "_inputs_struct", ()))
+    expected = keras.tree.flatten(inputs_struct(model, ()))
     rank = len(expected[0].shape) if expected else 1 + len(data[0].shape)
     return data[0] if len(data[0].shape) >= rank else np.stack(data)
 
 
 def _count_of_inputs(model: Any, data: Any) -> int:
     """How many inputs a model has; one that does not tell has as many as its data."""
-    structure = getattr(model, "_inputs_struct", None)
+    structure = inputs_struct(model)
     if structure is not None:
         return len(keras.tree.flatten(structure))
     return len(data) if isinstance(data, Mapping) else max(1, len(input_parts(model)))

@@ -19,6 +19,7 @@ from keras import ops
 
 from .._core.arrays import to_numpy
 from .._keras.kinds import Kernel, variable_of
+from .._keras.private import all_layers, takes_training
 from .._keras.replacing import all_replaced
 from ..calibration import Listener, hooks, is_known, normalizing_by_batch
 from ..inspection import (
@@ -111,7 +112,7 @@ def measure(model: keras.Model, unknown: UnknownSignals, batch: Any) -> Measured
     """
     given = _Given([record.kernel for record in unknown.frozen])
     heard = _Heard(model, unknown)
-    mode = {"training": False} if model._call_has_training_arg else {}
+    mode = {"training": False} if takes_training(model) else {}
     with contextlib.ExitStack() as stack:
         stack.enter_context(all_built(model))
         stack.enter_context(contextlib.suppress(_AllHeard))
@@ -236,7 +237,7 @@ def _is_told(link: Link) -> bool:
 def _steppers(model: keras.Model) -> dict[int, Any]:
     """The layers that run others step by step, by the id of the one they run first."""
     found: dict[int, Any] = {}
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if isinstance(layer, keras.layers.RNN):
             first = getattr(layer.cell, "cells", [layer.cell])[0]
             found[id(first)] = layer

@@ -18,6 +18,13 @@ import keras
 import numpy as np
 
 from .._core.errors import message
+from .._keras.private import (
+    functional_of,
+    history_of,
+    inbound_nodes,
+    outputs_struct,
+    sublayers,
+)
 from ..inspection import Inspection, KernelRecord
 
 OUTPUT_STD = 0.3
@@ -55,8 +62,8 @@ def logits_of(model: Any, inspection: Inspection) -> dict[int, str]:
 
 def output_names(model: Any, inspection: Inspection) -> dict[int, str]:
     """Returns the name of the model's output that each kernel gives, by position."""
-    model = _functional(model)
-    outputs = getattr(model, "_outputs_struct", None)
+    model = functional_of(model)
+    outputs = outputs_struct(model)
     if outputs is None:
         return {}
     if isinstance(outputs, dict):
@@ -140,18 +147,12 @@ def _log_odds(
     return tuple(float(f"{value:.6g}") for value in log_odds)
 
 
-def _functional(model: Any) -> Any:
-    """The model that keeps a Sequential's graph, or the model itself."""
-    is_sequential = isinstance(model, keras.Sequential)
-    return getattr(model, "_functional", None) if is_sequential else model
-
-
 def _back(tensor: Any) -> Iterator[Any]:
     """The layers on the way back from a tensor, as far as it is a single one."""
-    while hasattr(tensor, "_keras_history"):
-        operation, number, _ = tensor._keras_history
+    while history_of(tensor) is not None:
+        operation, number, _ = history_of(tensor)
         yield from _inside(operation)
-        nodes = operation._inbound_nodes
+        nodes = inbound_nodes(operation)
         before = nodes[number].input_tensors if number < len(nodes) else []
         if len(before) != 1 or getattr(operation, "is_input", False):
             return
@@ -160,7 +161,7 @@ def _back(tensor: Any) -> Iterator[Any]:
 
 def _inside(layer: Any) -> Iterator[Any]:
     """A layer and those inside it, the last ones first."""
-    for inner in reversed(getattr(layer, "_layers", ())):
+    for inner in reversed(sublayers(layer)):
         yield from _inside(inner)
     yield layer
 
@@ -171,7 +172,7 @@ def _loss_of(model: Any, kernel: KernelRecord, name: str | None) -> Any:
     if isinstance(loss, Mapping):
         return loss.get(name or kernel.layer.name)
     if isinstance(loss, (list, tuple)):
-        names: list[Any] = list(getattr(_functional(model), "output_names", ()))
+        names: list[Any] = list(getattr(functional_of(model), "output_names", ()))
         known = name in names and len(names) == len(loss)
         return loss[names.index(name)] if known else None
     return loss

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from .._keras.private import clipped_by, own_trainable
 from .._keras.replacing import all_replaced, held
 from ._norms import Norms
 from ._recipe import FIGURES, Recipe, Reduction, Traced
@@ -206,7 +207,7 @@ class Capture:
 
     def _note(self, grads: list[Any], variables: Any, optimizer: Any) -> list[Any]:
         """Takes the norms of gradients, and returns these for the optimizer."""
-        known = variables or getattr(optimizer, "_trainable_variables", [])
+        known = variables or own_trainable(optimizer)
         if len(known) != len(grads):
             return grads  # the optimizer is about to say so
         # What a loss scale of any kind makes of 1, to take it out again.
@@ -250,7 +251,7 @@ class Capture:
                 None if g is None else ops.divide(g, ops.cast(scale, g.dtype))
                 for g in unscaled
             ]
-        clipped = inner._clip_gradients(unscaled)
+        clipped = clipped_by(inner, unscaled)
         variables = [variable for variable, _ in pairs]
         return self._keep(self.clipped, list(zip(variables, clipped, strict=True)), 1.0)
 

@@ -57,13 +57,13 @@ class TrainingObserver:
     def of(cls, model: keras.Model) -> TrainingObserver:
         """Returns the model's observer."""
         observer = _observers.get(id(model))
-        if observer is None or observer._model() is not model:
+        if observer is None or observer._model_ref() is not model:
             observer = _observers[id(model)] = cls(model)
         return observer
 
     def __init__(self, model: keras.Model):
         self._adapter = _adapter()
-        self._model = weakref.ref(model)
+        self._model_ref = weakref.ref(model)
         self._trainings: tuple[Training, ...] = ()
         self._plain: Any = None  # the model's own train function, None if not made yet
         self._observed: _Observed | None = None
@@ -78,7 +78,7 @@ class TrainingObserver:
             callbacks: the list of callbacks that begins it, None for none.
             is_fit: whether Keras's `fit` has called that list.
         """
-        self._adapter.check(self._model())
+        self._adapter.check(self._model_ref())
         with self._lock:
             self._stop_failed(callbacks)
             known = (one for one in self._trainings if one.is_of(callbacks))
@@ -95,7 +95,7 @@ class TrainingObserver:
 
     def resume(self, training: Training) -> None:
         """Observes a training, also one that something else has interrupted."""
-        model: Any = self._model()
+        model: Any = self._model_ref()
         with self._lock:
             if all(one is not training for one in self._trainings):
                 self._trainings = (*self._trainings, training)
@@ -112,7 +112,7 @@ class TrainingObserver:
 
     def stop(self, training: Training) -> None:
         """Ends an observation; the last one restores the model's train function."""
-        model: Any = self._model()
+        model: Any = self._model_ref()
         with self._lock:
             rest = tuple(one for one in self._trainings if one is not training)
             self._trainings = rest
@@ -138,7 +138,7 @@ class TrainingObserver:
 
     def _dispatch(self, *arguments: Any) -> Any:
         """Stands in for the model's train function."""
-        model: Any = self._model()
+        model: Any = self._model_ref()
         plain = self._own_function(model)
         training = self._training_of(arguments, sys._getframe(1))
         if training is None or not training.takes():
@@ -200,7 +200,7 @@ class TrainingObserver:
             model.train_function = former
 
     def _keep_state(self, training: Training, arguments: Any, result: Any) -> None:
-        model: Any = self._model()
+        model: Any = self._model_ref()
         self._adapter.keep_state(model, arguments, result)
         if not training.is_fit:  # which would sync it, as nobody else does
             getattr(model, "jax_state_sync", lambda: None)()

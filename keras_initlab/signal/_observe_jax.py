@@ -21,7 +21,8 @@ from jax import numpy as jnp  # pyright: ignore[reportMissingImports]
 from jax.core import Tracer  # pyright: ignore[reportMissingImports]
 
 from .._core.errors import message
-from .._keras.replacing import all_replaced, held, replaced
+from .._keras.private import set_jax_state, trace_of, with_shardings
+from .._keras.replacing import all_replaced, held
 from ._capture import KEY, Capture
 from ._recipe import Measured, Recipe, Traced
 
@@ -61,7 +62,7 @@ def making(model: Any, arguments: Sequence[Any]) -> Any:
     during an epoch; the state that the function is to be called with knows.
     """
     shardings = tuple([value.sharding for value in part] for part in arguments[0])
-    return replaced(model, "_get_state_sharding_spec", lambda: shardings)
+    return with_shardings(model, shardings)
 
 
 def take(result: Any, step: Any) -> tuple[Any, Measured]:
@@ -94,8 +95,7 @@ def keep_state(model: Any, arguments: Sequence[Any], result: Any) -> None:
     is_gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     if not is_gone and len(state) == len(kinds):
         names = [f"{kind}_variables" for kind in kinds]
-        model._jax_state = dict(zip(names, state, strict=True))
-        model._jax_state_synced = False
+        set_jax_state(model, dict(zip(names, state, strict=True)))
 
 
 class _Capture(Capture):
@@ -205,5 +205,5 @@ def _scaled_norm(dense: Any) -> Any:
 def _traces(tree: Any) -> set[int]:
     """The traces that the arrays of a tree belong to; none for concrete ones."""
     return {
-        id(leaf._trace) for leaf in jax.tree.leaves(tree) if isinstance(leaf, Tracer)
+        id(trace_of(leaf)) for leaf in jax.tree.leaves(tree) if isinstance(leaf, Tracer)
     }

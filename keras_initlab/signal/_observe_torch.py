@@ -11,11 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
-from torch._C._functorch import (  # pyright: ignore[reportMissingImports]
-    is_functorch_wrapped_tensor,
-)
 
-from .._keras.replacing import replaced
+from .._keras.private import norms_of_each, stands_for_another, without_torch_compile
 from ._capture import KEY, Capture
 from ._recipe import Measured, Recipe, Reduction, Traced
 from ._training import callbacks_of
@@ -48,7 +45,7 @@ def check(model: Any) -> None:
 
 def making(model: Any, arguments: Sequence[Any]) -> Any:
     """A context in which the model makes its observing train function."""
-    return replaced(model, "_should_torch_compile", lambda: False)
+    return without_torch_compile(model)
 
 
 def take(result: Any, step: Any) -> tuple[Any, Measured]:
@@ -75,7 +72,7 @@ def keep_state(model: Any, arguments: Sequence[Any], result: Any) -> None:
 class _Capture(Capture):
     def is_readable(self, value: Any) -> bool:
         # Inside `vmap` or `torch.func.grad` a tensor stands for what it will become.
-        return not is_functorch_wrapped_tensor(value)
+        return not stands_for_another(value)
 
     @torch.no_grad()
     def norms_of(self, tensors: list[Any]) -> Any:
@@ -86,9 +83,8 @@ class _Capture(Capture):
         # PyTorch does not narrow float64 while it sums.
         is_wide = any(tensor.dtype == torch.float64 for tensor in tensors)
         parts = [_by_rows(tensor) for tensor in tensors]
-        foreach: Any = vars(torch)["_foreach_norm"]  # no public name
         dtype = torch.float64 if is_wide else torch.float32
-        norms = torch.stack(foreach(parts, 2, dtype)).to(torch.float32)
+        norms = torch.stack(list(norms_of_each(parts, dtype))).to(torch.float32)
         is_safe = (norms > 1e-12) & (norms < 1e18)  # squares may under- or overflow
         for i in torch.nonzero(~is_safe).flatten().tolist():
             norms[i] = _norm(tensors[i])

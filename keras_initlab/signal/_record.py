@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras.src.backend.common.masking import get_keras_mask  # no public way
 
 from .._keras.hearing import Hearing
+from .._keras.private import mask_of
 from .._keras.replacing import InPlace, all_replaced, held
 from ._recipe import Place
 
@@ -49,16 +49,16 @@ class Call:
         return mask if _is_prefix(mask, self.at(place)) else None
 
     def _input_mask(self) -> Any:
-        return None if self.inputs is None else get_keras_mask(self.inputs)
+        return None if self.inputs is None else mask_of(self.inputs)
 
     def _output_mask(self) -> Any:
         """As Keras works it out after the call."""
-        mask = get_keras_mask(self.output)
+        mask = mask_of(self.output)
         layer = self.operation
         if mask is None and getattr(layer, "supports_masking", False):
             previous = self.given_mask
             if previous is None:
-                previous = keras.tree.map_structure(get_keras_mask, self.inputs)
+                previous = keras.tree.map_structure(mask_of, self.inputs)
             is_masked = any(one is not None for one in keras.tree.flatten(previous))
             if is_masked or isinstance(layer, keras.layers.Embedding):
                 mask = layer.compute_mask(self.inputs, previous)

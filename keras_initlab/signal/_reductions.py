@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from .._keras.kinds import own_kernels
+from .._keras.private import all_layers, inbound_nodes
 from ._recipe import Place, Reduction
 
 # What `statistics` gives, in this order.
@@ -33,7 +34,7 @@ def channel_axis(operation: Any) -> int:
 
 def _unchanged_source(operation: Any) -> Any:
     """The operation whose units this one hands on, None if they are its own."""
-    nodes = getattr(operation, "_inbound_nodes", [])
+    nodes = inbound_nodes(operation)
     if len(nodes) != 1 or len(nodes[0].parent_nodes) != 1:
         return None
     node, (parent,) = nodes[0], nodes[0].parent_nodes
@@ -43,7 +44,7 @@ def _unchanged_source(operation: Any) -> Any:
 
 
 def _parts(operation: Any) -> list[Any]:
-    return getattr(operation, "_flatten_layers", list)()
+    return all_layers(operation)
 
 
 def escapes_per_unit(

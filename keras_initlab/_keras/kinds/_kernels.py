@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 
 from ..._core.errors import UnbuiltModelError, message
+from ..private import given_width, sublayers
 from ._axes import Fans, KernelAxes
 from ._layouts import own_kernels, register, variable_of
 
@@ -55,7 +56,7 @@ class Kernel(NamedTuple):
 def kernels(layer: keras.Layer) -> list[Kernel]:
     """Returns all kernels of a layer and of the layers inside it, in fixed order."""
     layouts, is_known = own_kernels(layer)
-    within = [kernel for inner in layer._layers for kernel in kernels(inner)]
+    within = [kernel for inner in sublayers(layer) for kernel in kernels(inner)]
     # A wrapper may list the kernel of the layer within as its own.
     theirs = {id(kernel.variable) for kernel in within}
     found = [
@@ -161,4 +162,4 @@ def _shape(layer: Any, name: str, variable: Any) -> tuple[int, ...]:
             return tuple(getattr(layer, attribute))
     if name == "reverse_embeddings":
         return (layer.output_dim, shape[-1])
-    return (*shape[:-1], getattr(layer, "_orig_output_dim", shape[-1]))
+    return (*shape[:-1], given_width(layer, shape[-1]))

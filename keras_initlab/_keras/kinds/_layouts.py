@@ -15,6 +15,7 @@ import keras
 
 from ..._core.errors import message
 from ..paths import own_variables
+from ..private import own_trainable
 from ._axes import KernelAxes, keras_axes
 
 Layouts = Mapping[str, KernelAxes]
@@ -84,7 +85,7 @@ def _by_shape(layer: Any) -> Layouts:
     is_custom = not type(layer).__module__.startswith("keras.")
     return {
         variable.name: keras_axes(len(variable.shape))
-        for variable in layer._trainable_variables
+        for variable in own_trainable(layer)
         if ("kernel" in variable.name or is_custom) and len(variable.shape) >= 2
     }
 

@@ -25,14 +25,10 @@ from typing import Any
 import keras
 
 from ..paths import own_variables
+from ..private import global_state, own_non_trainable, own_trainable, sublayers
 from ._axes import KernelAxes
 from ._kernels import Kernel
 from ._layouts import own_kernels, variable_of
-
-try:
-    from keras.src.backend.common import global_state as _global_state
-except ImportError:  # a Keras that keeps it elsewhere: shapes alone must do
-    _global_state = None
 
 
 @dataclass(frozen=True)
@@ -138,15 +134,15 @@ def _axes_of(layer: Any, variable: Any) -> KernelAxes | None:
 def _number_of(layer: Any, variable: Any) -> tuple[int, ...]:
     """Which of its layer's variables it is, be it there already or the next one."""
     for suffix, own in (
-        ((), layer._trainable_variables),
-        ((1,), layer._non_trainable_variables),
+        ((), own_trainable(layer)),
+        ((1,), own_non_trainable(layer)),
     ):
         numbers = [i for i, other in enumerate(own) if other is variable]
         if numbers:
             return (*numbers, *suffix)
     if variable.trainable:
-        return (len(layer._trainable_variables),)
-    return (len(layer._non_trainable_variables), 1)
+        return (len(own_trainable(layer)),)
+    return (len(own_non_trainable(layer)), 1)
 
 
 def _in_scope(waiting: Sequence[Any]) -> list[Any]:
@@ -166,7 +162,7 @@ def _way_among(waiting: Sequence[Any], variable: Any) -> list[Any]:
 
 def _way_to(variable: Any, layer: Any) -> list[Any]:
     # Those inside come first: a wrapper may list the variables of its layer too.
-    ways = (_way_to(variable, inner) for inner in layer._layers)
+    ways = (_way_to(variable, inner) for inner in sublayers(layer))
     way = next((way for way in ways if way), [])
     return [layer, *way] if way or _has(own_variables(layer), variable) else []
 
@@ -181,7 +177,7 @@ def _way_down(layers: Sequence[Any]) -> list[int]:
     """Which of its parent's layers each one is, from 1."""
     way = []
     for parent, child in itertools.pairwise(layers):
-        inner = [id(layer) for layer in parent._layers]
+        inner = [id(layer) for layer in sublayers(parent)]
         way.append(inner.index(id(child)) + 1 if id(child) in inner else 0)
     return way
 
@@ -191,6 +187,4 @@ def _has(objects: Sequence[Any], sought: Any) -> bool:
 
 
 def _state(name: str) -> Sequence[Any]:
-    if _global_state is None:
-        return ()
-    return _global_state.get_global_attribute(name) or ()
+    return global_state().get(name) or ()  # without it, shapes alone must do
