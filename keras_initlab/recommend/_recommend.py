@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from .._batch import read_batch
+from .._batch import checked_inputs, fitted, read_batch
 from .._errors import check_choice, check_positive, message
 from .._unchanged import unchanged
 from ..inspection import Inspection, inspect
@@ -133,6 +133,7 @@ def _recommend(
         scale, measured = InputScale(input_std), Measured()
         if data is not None:
             scale = input_scale(model, inspection, inputs)
+            fitted(model, checked_inputs(one_batch(model, inputs), "data"), "data")
             measured = _measured(model, inspection, inputs)
         choices = signal_choices(inspection, scale, logits, measured)
         issues = _issues(inspection)
