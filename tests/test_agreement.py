@@ -601,3 +601,22 @@ def test_no_batch_is_told():
         argument = "x" if name in ("calibrate", "probe") else "data"
         with pytest.raises(ValueError, match=f"`{argument}` must hold at least one"):
             read(square(), iter([]))
+
+
+def test_data_of_a_wrong_width_is_refused_by_every_function():
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    for function in (recommend, audit):
+        for wrong in (np.ones((8, 3)), [[1.0, 2.0], [3.0, 4.0]]):
+            with pytest.raises(ValueError, match=r"`data` must be what .* shape \("):
+                function(model, data=wrong)
+    for function in (calibrate, probe):
+        with pytest.raises(ValueError, match=r"`x` must be what .* shape \(8, 3\)"):
+            function(model, np.ones((8, 3)))
+
+
+def test_a_single_example_does_not_tell_what_varies():
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)]
+    )
+    recommend(model).apply(seed=0)
+    assert said(model, np.ones((1, 6))) == set()

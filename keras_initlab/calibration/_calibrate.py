@@ -53,6 +53,11 @@ def calibrate(
     finds `target_std` at every kernel, whatever the layers between them do. On other
     data it holds as far as the batch is like them.
 
+    A layer of a single unit is the exception. Over many units their different means
+    count as variance; where the mean of a single one is larger than its standard
+    deviation, the root mean square is brought to `target_std` instead, and its row says
+    so.
+
     It holds at the first call of a layer that is called several times. A loop over
     time cannot be corrected while it runs: in recurrent layers the kernel is scaled by
     the standard deviation of the input projection (without bias and state), and the

@@ -85,7 +85,8 @@ def scaling(product: Any, bias: np.ndarray | None, ch: Channels, w: Wanted) -> S
     if w.per_channel:
         return _by_channel(mean, variance, _epsilon(product), w)
     if bias is None:
-        return _as_one(mean, variance, _epsilon(product), w)
+        is_one_unit = values == math.prod(shape[axis] for axis in ch.others(len(shape)))
+        return _as_one(mean, variance, _epsilon(product), w, is_one_unit)
     return _beside_bias(product, variance, bias, w)
 
 
@@ -95,10 +96,18 @@ def centered(product: Any, bias: np.ndarray) -> Any:
     return ops.mean(product, axis=axes, keepdims=True)
 
 
-def _as_one(mean: Any, variance: Any, epsilon: float, w: Wanted) -> Scaling:
-    before = math.sqrt(variance.item())
-    if before <= epsilon * abs(mean.item()) or before == 0:
+def _as_one(
+    mean: Any, variance: Any, epsilon: float, w: Wanted, is_one_unit: bool
+) -> Scaling:
+    before, offset = math.sqrt(variance.item()), abs(mean.item())
+    if before <= epsilon * offset or before == 0:
         return Scaling(before, before, note=f"constant at {mean.item():.3g}")
+    if is_one_unit and offset > before:
+        # Over many units the means, as random as the weights, count as variance. A
+        # single one would be multiplied until what lies beside its mean were enough.
+        factor = w.std / math.hypot(before, offset)
+        note = f"its mean is {offset / before:.2g} times its std: scaled by both"
+        return Scaling(before, factor * before, np.asarray(factor), note)
     factor = w.std / before
     note = f"multiplied by {factor:.1g}" if factor > _UNUSUAL else ""
     return Scaling(before, w.std, np.asarray(factor), note)

@@ -65,7 +65,7 @@ def takes_initializer(build: Callable[..., Any]) -> bool:
 
     It is if it needs one argument, or if its first one is named as an initializer.
     """
-    if not callable(build):
+    if not callable(build) or isinstance(build, keras.Layer):
         raise TypeError(_no_build(f"build={build!r}"))
     try:
         parameters = list(inspect.signature(build).parameters.values())

@@ -74,6 +74,7 @@ def symptoms(
       the pre-activations stays 1,000 times below (above) both that of what the first
       layer receives and that of the same brought to unit size, which is what a
       recommended or calibrated first kernel makes of inputs of any scale.
+    - None of these three is told of a single example.
     - *no gradient*: the loss does not depend on what the layer returns.
     - *vanishing* and *exploding gradient*: this layer and all before it get a gradient
       (L2 norm over all outputs) 1,000 times below (above) that of the last layer.
@@ -89,8 +90,10 @@ def symptoms(
     if stopped is not None:
         return [stopped]
     found: list[Symptom] = []
-    for rule in (_input_scale, _forward, _backward):
-        found += rule(ran)
+    found += _input_scale(ran)
+    if examples > 1:  # one does not tell what varies between examples
+        found += _forward(ran)
+    found += _backward(ran)
     for one in ran:
         found += _of_layer(one, examples)
     return sorted(found, key=lambda one: KINDS.index(one.kind))

@@ -72,7 +72,7 @@ def one_batch(model: Any, data: Any) -> Any:
         return data
     if not hasattr(data[0], "shape"):
         return np.asarray(data)
-    expected = keras.tree.flatten(inputs_struct(model, ()))
+    expected = keras.tree.flatten(getattr(model, "inputs", None) or ())
     rank = len(expected[0].shape) if expected else 1 + len(data[0].shape)
     return data[0] if len(data[0].shape) >= rank else np.stack(data)
 

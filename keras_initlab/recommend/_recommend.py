@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from .._core.errors import check_choice, check_positive, message
-from .._keras.batch import read_batch
+from .._keras.batch import checked_inputs, fitted, read_batch
 from .._keras.unchanged import unchanged
 from ..inspection import Inspection, inspect
 from ._calibrated import batch_of, measured_choices
@@ -133,6 +133,7 @@ def _recommend(
         scale, measured = InputScale(input_std), Measured()
         if data is not None:
             scale = input_scale(model, inspection, inputs)
+            fitted(model, checked_inputs(one_batch(model, inputs), "data"), "data")
             measured = _measured(model, inspection, inputs)
         choices = signal_choices(inspection, scale, logits, measured)
         issues = _issues(inspection)

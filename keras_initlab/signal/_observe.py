@@ -99,6 +99,8 @@ class TrainingObserver:
         with self._lock:
             if all(one is not training for one in self._trainings):
                 self._trainings = (*self._trainings, training)
+            if training.is_fit and model.train_function is None:
+                return  # compiled within the `fit`, which is about to fail
             if model.train_function != self._dispatch:  # or the model was compiled
                 self._plain = model.train_function
                 model.train_function = self._dispatch
