@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_initlab._core.errors import message
 from keras_initlab._keras.paths import own_variables
+from keras_initlab.diagnosis import NOT_FINITE, SignalRules
 from keras_initlab.inspection import activation_of
 from keras_initlab.signal import (
     Measured,
@@ -21,8 +22,6 @@ from keras_initlab.signal import (
     statistics,
 )
 
-from ._activation_rules import SignalRules
-from ._alerts import NOT_FINITE
 from ._layer_statistics import LOGGED, UNSEEN, signal_of, summary
 from ._logs import Log
 from ._observing import NothingToWatchError, ObservingCallback
@@ -188,7 +187,7 @@ class ActivationStatsLogger(ObservingCallback):
         seen = {path: signal_of(found) for path, found in places.items()}
         seen = {path: one for path, one in seen.items() if one.count > 0}
         for alert in self._rules.judge(step, seen):
-            self.alert(alert, urgent=alert.rule == NOT_FINITE)
+            self.alert(alert, urgent=alert.kind == NOT_FINITE)
 
     def _log_row(
         self, step: int, row: dict[str, list[float]], counts: dict[str, np.ndarray]

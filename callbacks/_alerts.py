@@ -4,60 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
 from keras_initlab._core.errors import message
+from keras_initlab.diagnosis import Finding
 
-NOT_FINITE = "not finite"  # the one rule that cannot wait for the epoch's end
-_LINES_PER_RULE = 5
-
-
-@dataclass(frozen=True)
-class Alert:
-    """One finding.
-
-    Attributes:
-        rule: which rule found it.
-        path: the layer.
-        step: the observed step.
-        value: the number that the rule is about.
-        text: what was found, in words.
-        cure: what to do about it.
-
-    Example:
-        >>> found = "has 3 of 4 units dead (75%)"
-        >>> alert = Alert("dead units", "dense", 9, 0.75, found, "Lower the rate.")
-        >>> alert.line()
-        'dead units, step 9: dense has 3 of 4 units dead (75%). Lower the rate.'
-    """
-
-    rule: str
-    path: str
-    step: int
-    value: float
-    text: str
-    cure: str
-
-    def line(self, others: int = 0) -> str:
-        """The alert in one line.
-
-        Args:
-            others: how many other layers the rule has found at the same time.
-        """
-        layers = "layer" if others == 1 else "layers"
-        more = f" (and {others} more {layers})" if others else ""
-        found = f"{self.path} {self.text}{more}"
-        return f"{self.rule}, step {self.step}: {found}. {self.cure}"
+_LINES_PER_KIND = 5
 
 
 class Alerts:
     """Gathers findings and sends few lines.
 
-    A rule speaks of each layer once a fit, in one line an epoch, in five a fit. A line
-    that the function cannot send becomes a warning.
+    A kind of finding is told of each layer once a fit, in one line an epoch and in five
+    a fit. A line that the function cannot send becomes a warning.
 
     Args:
         send: True to print lines to the error output, False for silence, or a function
@@ -75,29 +36,29 @@ class Alerts:
             )
         self.send_line: Callable[[str], Any] = send if callable(send) else _print
         self._is_silent = send is False or send == 0
-        self.found: list[Alert] = []
+        self.found: list[Finding] = []
         self.begin()
 
     def begin(self) -> None:
-        """Lets every rule speak anew; called when a fit begins."""
+        """Lets every kind be told anew; called when a fit begins."""
         self._known: set[tuple[str, str]] = set()
-        self._waiting: dict[str, list[Alert]] = {}
+        self._waiting: dict[str, list[Finding]] = {}
         self._lines: dict[str, int] = {}
 
-    def note(self, alert: Alert) -> None:
+    def note(self, alert: Finding) -> None:
         """Keeps a finding that is new, for the end of the epoch."""
-        if (alert.rule, alert.path) in self._known:
+        if (alert.kind, alert.path) in self._known:
             return
-        self._known.add((alert.rule, alert.path))
+        self._known.add((alert.kind, alert.path))
         self.found.append(alert)
-        self._waiting.setdefault(alert.rule, []).append(alert)
+        self._waiting.setdefault(alert.kind, []).append(alert)
 
     def send(self) -> None:
-        """Sends a line for each rule that has found something."""
+        """Sends a line for each kind that was found."""
         waiting, self._waiting = self._waiting, {}
-        for rule, alerts in waiting.items():
-            self._lines[rule] = self._lines.get(rule, 0) + 1
-            if not self._is_silent and self._lines[rule] <= _LINES_PER_RULE:
+        for kind, alerts in waiting.items():
+            self._lines[kind] = self._lines.get(kind, 0) + 1
+            if not self._is_silent and self._lines[kind] <= _LINES_PER_KIND:
                 self._hand(alerts[0].line(len(alerts) - 1))
 
     def _hand(self, line: str) -> None:

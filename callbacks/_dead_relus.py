@@ -10,10 +10,10 @@ import numpy as np
 
 from keras_initlab._core.errors import check_finite, message
 from keras_initlab._keras.private import sublayers
+from keras_initlab.diagnosis import Finding
 from keras_initlab.inspection import activation_of
 from keras_initlab.signal import Measured, Recipe
 
-from ._alerts import Alert
 from ._lives import Lives, Watched, watched
 from ._logs import Log
 from ._observing import NothingToWatchError, ObservingCallback
@@ -219,8 +219,16 @@ class DeadReLULogger(ObservingCallback):
                 if share > MOST and share >= limit:
                     count = len(getattr(lives, kind)[-1])
                     text = f"has {count} of {lives.units} units {kind} ({share:.0%})"
-                    rule = f"{kind} units"
-                    self.alert(Alert(rule, path, self._last_step, share, text, cure))
+                    found = Finding(
+                        f"{kind} units",
+                        path,
+                        share,
+                        (0.0, MOST),
+                        text,
+                        cure,
+                        step=self._last_step,
+                    )
+                    self.alert(found)
 
     @property
     def history(self) -> dict[str, Any]:

@@ -10,11 +10,10 @@ import numpy as np
 
 from keras_initlab._core.errors import check_flag, message
 from keras_initlab._keras.private import own_trainable
+from keras_initlab.diagnosis import NOT_FINITE, Finding, Observation, Rules
 from keras_initlab.inspection import layer_paths, variable_paths
 from keras_initlab.signal import Measured, Recipe, total
 
-from ._alerts import NOT_FINITE, Alert
-from ._gradient_rules import Observation, Rules
 from ._logs import Log
 from ._norm_table import NormTable
 from ._observing import NothingToWatchError, ObservingCallback
@@ -67,8 +66,8 @@ class GradientNormLogger(ObservingCallback):
             layers are frozen, thawed or added between two fits of the model, rows of
             both are kept, with NaN for what did not train.
         first_nonfinite: None, or the first finding of a number that is not finite, an
-            `Alert` with path and step: the first layer whose output was not, or, if all
-            outputs were finite, the last one whose gradient was not.
+            `Finding` with path and step: the first layer whose output was not, or, if
+            all outputs were finite, the last one whose gradient was not.
         alerts: everything that the rules have found.
 
     Raises:
@@ -115,7 +114,7 @@ class GradientNormLogger(ObservingCallback):
         self._paths: dict[int, str] = {}
         self._epoch_start = 0
         self._rules = Rules()
-        self.first_nonfinite: Alert | None = None
+        self.first_nonfinite: Finding | None = None
 
     def _unbound(self) -> dict[str, Any]:
         return {**super()._unbound(), "_paths": {}, "_named": ()}
@@ -183,7 +182,7 @@ class GradientNormLogger(ObservingCallback):
 
     def _judge(self, step: int, measured: Measured, row: dict[str, float]) -> None:
         for alert in self._rules.judge(self._observation(step, measured, row)):
-            is_urgent = alert.rule == NOT_FINITE
+            is_urgent = alert.kind == NOT_FINITE
             if is_urgent and self.first_nonfinite is None:
                 self.first_nonfinite = alert
             self.alert(alert, is_urgent)

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from keras_initlab.diagnosis import Signal
 from keras_initlab.signal import STATISTICS, Place
-
-from ._activation_rules import Signal
 
 KINDS = ("mean", "std", "min", "max", "zero_share")
 LOGGED = {

@@ -15,6 +15,7 @@ import keras_initlab.plots as plots
 from keras_initlab._core.errors import check_choice, message
 from keras_initlab._core.pandas import load_pandas
 from keras_initlab._keras.private import without_model
+from keras_initlab.diagnosis import Finding
 from keras_initlab.signal import (
     Measured,
     Recipe,
@@ -23,7 +24,7 @@ from keras_initlab.signal import (
     calling_list,
 )
 
-from ._alerts import Alert, Alerts
+from ._alerts import Alerts
 from ._logs import Log, Logs
 from ._schedule import Schedule, schedule
 
@@ -277,11 +278,11 @@ class ObservingCallback(keras.callbacks.Callback):
         raise NotImplementedError(f"{type(self).__name__} measures nothing.")
 
     @property
-    def alerts(self) -> list[Alert]:
+    def alerts(self) -> list[Finding]:
         """Everything that the rules have found, also where no line was sent of it."""
         return list(self._alerts.found)
 
-    def alert(self, alert: Alert, urgent: bool = False) -> None:
+    def alert(self, alert: Finding, urgent: bool = False) -> None:
         """Notes a finding, to be sent when the epoch ends, or at once."""
         self._alerts.note(alert)
         if urgent:

@@ -6,8 +6,7 @@ import math
 from typing import Any
 
 from keras_initlab._core.errors import message
-
-from ._alerts import Alert
+from keras_initlab.diagnosis import Finding
 
 
 def columns_of(counts: dict[str, Any], total: Any) -> dict[str, Any]:
@@ -16,10 +15,11 @@ def columns_of(counts: dict[str, Any], total: Any) -> dict[str, Any]:
     return {"recycled_units": total, **each}
 
 
-def not_recycled(path: str, reason: str) -> Alert:
+def not_recycled(path: str, reason: str) -> Finding:
     cure = "`skipped` has all reasons; `layers` says which layers to recycle."
     text = f"keeps its dormant units: it {reason}"
-    return Alert("not recycled", path, 0, math.nan, text, cure)
+    nowhere = math.nan, math.nan
+    return Finding("not recycled", path, math.nan, nowhere, text, cure, step=0)
 
 
 def nothing(model: Any, skipped: dict[str, str]) -> str:

@@ -27,12 +27,12 @@ from ._keras.kinds import KernelAxes as KernelAxes
 from ._keras.kinds import register_fans as register_fans
 from ._weights.reinitialize import reinitialize as reinitialize
 from ._weights.writing import Applied as Applied
-from .audit import Audit as Audit
-from .audit import Finding as Finding
-from .audit import audit as audit
 from .calibration import calibrate as calibrate
 from .compare import Comparison as Comparison
 from .compare import compare as compare
+from .diagnosis import Audit as Audit
+from .diagnosis import Finding as Finding
+from .diagnosis import audit as audit
 from .initializers import initializer_for as initializer_for
 from .inspection import fans as fans
 from .probing import SignalReport as SignalReport

@@ -116,7 +116,7 @@ def test_a_calibrated_model_does_not_count_as_trained():
 
 
 def said(model, *data):
-    return {symptom.kind for symptom in probe(model, *data).symptoms}
+    return {symptom.kind for symptom in probe(model, *data).findings}
 
 
 @pytest.mark.parametrize("scale", [1e4, 1e-4])

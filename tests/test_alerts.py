@@ -10,20 +10,18 @@ from sklearn.datasets import load_digits
 from keras_initlab import recommend
 from keras_initlab.callbacks import (
     ActivationStatsLogger,
-    Alert,
     DeadReLULogger,
     GradientNormLogger,
 )
-from keras_initlab.callbacks._activation_rules import Signal, SignalRules
 from keras_initlab.callbacks._alerts import Alerts
-from keras_initlab.callbacks._gradient_rules import Observation, Rules
+from keras_initlab.diagnosis import Finding, Observation, Rules, Signal, SignalRules
 
 # What starts fastest; the mode is nothing to the rules.
 QUICK = MODES["jit" if BACKEND == "jax" else "eager"]
 
 
 def alert(path="model/first", rule="dead units", step=3):
-    return Alert(rule, path, step, 0.5, "has no units", "Get some.")
+    return Finding(rule, path, 0.5, (0.0, 1.0), "has no units", "Get some.", step=step)
 
 
 def test_a_line_names_rule_step_layer_finding_and_cure():
@@ -115,19 +113,19 @@ def observation(norms=(), step=0, totals=None, ratios=None, kernels=None, **othe
 
 def judged(*seen):
     rules = Rules()
-    return [(a.rule, a.path, a.step) for one in seen for a in rules.judge(one)]
+    return [(a.kind, a.path, a.step) for one in seen for a in rules.judge(one)]
 
 
 # 99 and 101 times larger before layer 4 than after it; 9e4 and 1.1e5 over all.
 DEPTH = {
     "flat": ([1.0] * 9, None),
     "no leap": ([99.0] * 4 + [1.0] * 5, None),
-    "leap": ([101.0] * 4 + [1.0] * 5, ("exploding gradients", "layer3")),
-    "leap at the first": ([101.0] + [1.0] * 8, ("exploding gradients", "layer0")),
+    "leap": ([101.0] * 4 + [1.0] * 5, ("exploding gradient", "layer3")),
+    "leap at the first": ([101.0] + [1.0] * 8, ("exploding gradient", "layer0")),
     "too few": ([101.0] * 2 + [1.0] * 3, None),
     "zeros do not count": ([101.0] * 2 + [1.0] * 3 + [0.0] * 4, None),
-    "slow rise": ([7.0**i for i in range(9)][::-1], ("exploding gradients", "layer0")),
-    "slow fall": ([7.0**i for i in range(9)], ("vanishing gradients", "layer0")),
+    "slow rise": ([7.0**i for i in range(9)][::-1], ("exploding gradient", "layer0")),
+    "slow fall": ([7.0**i for i in range(9)], ("vanishing gradient", "layer0")),
     "slow rise within": ([6.5**i for i in range(9)][::-1], None),
     "slow fall within": ([6.5**i for i in range(9)], None),
     # As where layer scales close the branches: the head stands as high as the stem.
@@ -252,7 +250,7 @@ def signals(sizes, given=None, **figures):
 def judged_signals(*seen):
     rules = SignalRules()
     found = [alert for i, one in enumerate(seen) for alert in rules.judge(i, one)]
-    return [(alert.rule, alert.path) for alert in found]
+    return [(alert.kind, alert.path) for alert in found]
 
 
 LEAPS = {
@@ -300,7 +298,7 @@ def test_signal_that_is_not_finite(figures, rule):
 def test_constant_signal(steps, count, found):
     resting = signals([1.0], std=0.0, count=count)
     seen = [resting] * steps + [signals([1.0])] + [resting] * 2
-    assert judged_signals(*seen) == [("constant signal", "layer0")] * found
+    assert judged_signals(*seen) == [("constant outputs", "layer0")] * found
 
 
 # --- Ordinary training ---------------------------------------------------------------
@@ -502,7 +500,7 @@ def test_an_alert_of_each_logger_reaches_the_error_output_and_no_other(capsys):
     found = {line.split(",")[0]: line for line in err.splitlines() if ", step " in line}
     assert f"{first.path} got a gradient of exactly 0" in found["no gradient"]
     assert f"{dead.path} has 8 of 8 units dead (100%)" in found["dead units"]
-    assert f"{dead.path} has returned 0 for every" in found["constant signal"]
+    assert f"{dead.path} has returned 0 for every" in found["constant outputs"]
     assert [len(logger.alerts) > 0 for logger in watching] == [True] * 3
 
 
@@ -515,7 +513,7 @@ def test_a_function_receives_the_lines_and_false_only_keeps_what_is_found(capsys
         logger = DeadReLULogger(1, alerts=alerts)
         x, y = digits()[0], np.ones((320, 8), "float32")
         model.fit(x, y, epochs=3, verbose=0, callbacks=[logger])
-        found.append([(one.rule, one.value) for one in logger.alerts])
+        found.append([(one.kind, one.measured) for one in logger.alerts])
     assert len(lines) == 1
     assert found == [[("dead units", 1.0)]] * 2
     assert capsys.readouterr() == ("", "")

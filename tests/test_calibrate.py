@@ -472,7 +472,7 @@ def test_a_single_unit_far_from_zero_is_not_saturated(activation, depth, rng):
     else:
         assert std == pytest.approx(1, abs=1e-3)
         assert abs(mean) <= 1
-    assert not probe(model, x).symptoms
+    assert not probe(model, x).findings
 
 
 def transformer(attention=None):

@@ -63,7 +63,7 @@ def test_a_copy_holds_the_history_and_goes_its_own_way(kind, way):
     then = callback.history
     for found, history in [*during.found, (after, then)]:
         assert_equal(found.history, history)
-    assert [one.rule for one in after.alerts] == [one.rule for one in callback.alerts]
+    assert [one.kind for one in after.alerts] == [one.kind for one in callback.alerts]
     assert not [found for found in vars(after).values() if found is model]
 
     for one in (fresh, after):

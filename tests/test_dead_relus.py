@@ -961,7 +961,7 @@ def test_an_alert_of_saturated_units():
     logger = DeadReLULogger(1, alerts=False)
     model.fit(np.ones((EXAMPLES, 3)), targets(), verbose=0, callbacks=[logger])
     (alert,) = logger.alerts
-    assert (alert.rule, alert.path) == ("saturated units", model.layers[0].path)
+    assert (alert.kind, alert.path) == ("saturated units", model.layers[0].path)
     assert "2 of 3 units saturated (67%)" in alert.line()
 
 

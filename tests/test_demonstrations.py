@@ -45,7 +45,7 @@ def test_zeros_stop_signal_and_gradient():
     dense = [one for one in report if one.kind == "Dense"]
     assert [one.preactivation.std for one in dense] == [0] * (DEPTH + 1)
     assert [one.kernel.gradient_norm for one in dense] == [0] * (DEPTH + 1)
-    assert {"no gradient", "symmetric units"} <= {s.kind for s in report.symptoms}
+    assert {"no gradient", "symmetric units"} <= {s.kind for s in report.findings}
 
 
 @pytest.mark.parametrize("value", [0.01, 0.1])
@@ -94,7 +94,9 @@ def test_xavier_keeps_tanh_alive_where_large_weights_saturate():
         report = probe(network(normal, "tanh"), data())
         last = [one for one in report if one.activation == "tanh"][-1]
         activations[name] = last.output.std
-        assert ("saturated" in {s.kind for s in report.symptoms}) == (name == "large")
+        assert ("saturated units" in {s.kind for s in report.findings}) == (
+            name == "large"
+        )
     assert activations["large"] > 0.9
     assert 0.15 < activations["xavier"] < 0.5
 

@@ -13,7 +13,6 @@ import keras_initlab.plots
 
 RECORDS = {
     "ActivationStatistics",
-    "Alert",
     "Applied",
     "Audit",
     "Comparison",

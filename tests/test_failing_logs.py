@@ -230,7 +230,7 @@ def test_an_alert_that_cannot_be_sent_is_a_warning():
         fit(model, [norms])
     assert len(norms.history["step"]) == 2 * STEPS
     (first, *_) = norms.alerts
-    assert first.rule == "not finite"
+    assert first.kind == "not finite"
     assert first.line() in texts[0]
     assert "(This alert could not be sent.) Received: OSError: the disk" in texts[0]
 

@@ -12,7 +12,7 @@ from hostile_models import IS_JAX, MODELS, MineError, hosted
 
 import keras_initlab as initlab
 from keras_initlab import plots
-from keras_initlab.audit import KINDS
+from keras_initlab.diagnosis import KINDS
 from keras_initlab.initializers import MatchPretrained
 from keras_initlab.inspection import variable_paths
 

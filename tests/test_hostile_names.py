@@ -15,7 +15,6 @@ from keras import layers
 import keras_initlab as initlab
 from keras_initlab import plots, signal
 from keras_initlab.callbacks import (
-    Alert,
     CSVLog,
     DeadReLULogger,
     GradientNormLogger,
@@ -294,7 +293,7 @@ def test_a_comparison_of_labels_of_every_sort():
     assert json.loads(json.dumps(compared.to_dict()))["labels"] == labels
 
 
-@hostile.asks("callbacks.DeadReLULogger", "callbacks.Alert", "callbacks.UnitEvent")
+@hostile.asks("callbacks.DeadReLULogger", "Finding", "callbacks.UnitEvent")
 def test_units_that_die_under_a_name_of_their_own():
     name = "[red]" if "[red]" in admitted() else "red"
     model, lines = of([name]), []
@@ -303,7 +302,7 @@ def test_units_that_die_under_a_name_of_their_own():
     model.fit(X, X, verbose=0, callbacks=[dead])
     (events,) = dead.history["events"].values()
     assert all(isinstance(one, UnitEvent) for one in events)
-    assert all(isinstance(one, Alert) for one in dead.alerts)
+    assert all(isinstance(one, initlab.Finding) for one in dead.alerts)
     assert all(name in line for line in lines)
     assert dead.history["dead_units"].popitem()[1][0].tolist() == [0]
 

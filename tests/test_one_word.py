@@ -34,7 +34,7 @@ def told(model, x):
     found = audit(model)
     said = [("audit", one.kind, one.path, one.measured) for one in found]
     report = probe(model, x)
-    said += [("probe", one.kind, one.path, one.measured) for one in report.symptoms]
+    said += [("probe", one.kind, one.path, one.measured) for one in report.findings]
     off = [w.path for layer in report for w in layer.weights if w.is_off_theory]
     return said + [("probe", "off theory", path, 0.0) for path in off]
 
@@ -54,7 +54,7 @@ def trained(model, x):
     loggers = [kind(every=1, alerts=False) for kind in kinds]
     model.fit(x, y, EXAMPLES, epochs=STEPS, verbose=0, callbacks=loggers)
     alerts = [
-        (type(logger).__name__, one.rule, one.path, one.value)
+        (type(logger).__name__, one.kind, one.path, one.measured)
         for logger in loggers
         for one in logger.alerts
     ]

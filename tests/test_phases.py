@@ -117,7 +117,7 @@ def test_what_is_usual_is_learned_anew_in_every_phase():
     model.get_layer("first").trainable = True
     model.compile(keras.optimizers.SGD(0.0), "mse", run_eagerly=True)
     fit(model, norms, epochs=1)
-    assert not [one for one in norms.alerts if one.rule == "gradient leaps"]
+    assert not [one for one in norms.alerts if one.kind == "gradient leaps"]
 
 
 @pytest.mark.parametrize("kind", [DeadReLULogger, ActivationStatsLogger])

@@ -94,7 +94,7 @@ class Deep:
 
 
 def named(logger, rule):
-    return {(one.path, one.step) for one in logger.alerts if one.rule == rule}
+    return {(one.path, one.step) for one in logger.alerts if one.kind == rule}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_an_exploding_layer(index):
 def test_a_layer_that_multiplies_the_gradient(index):
     deep = Deep(after=index, between=Multiplying())
     loggers, lines = deep.train(steps=2)
-    found = named(loggers["GradientNormLogger"], "exploding gradients")
+    found = named(loggers["GradientNormLogger"], "exploding gradient")
     assert (deep.hidden[index].path, 0) in found
     assert any(deep.hidden[index + 1].path in line for line in lines)
 
@@ -132,7 +132,7 @@ def test_a_dead_layer(mode):
     loggers, lines = deep.train(mode=MODES[mode])
     last = STEPS - 1
     assert named(loggers["DeadReLULogger"], "dead units") >= {(path, last)}
-    assert (path, 2) in named(loggers["ActivationStatsLogger"], "constant signal")
+    assert (path, 2) in named(loggers["ActivationStatsLogger"], "constant outputs")
     starved = {at for at, _ in named(loggers["GradientNormLogger"], "no gradient")}
     assert starved >= {layer.path for layer in deep.hidden[:10]}
     assert any(line.startswith("dead units") and path in line for line in lines)
@@ -185,9 +185,9 @@ def test_vanishing_gradients():
     small = keras.initializers.RandomNormal(stddev=0.2, seed=1)
     deep = Deep("sigmoid", kernel=small)
     loggers, lines = deep.train(steps=2)
-    ((path, step),) = named(loggers["GradientNormLogger"], "vanishing gradients")
+    ((path, step),) = named(loggers["GradientNormLogger"], "vanishing gradient")
     assert (path, step) == (deep.hidden[0].path, 0)
-    assert any(line.startswith("vanishing gradients") for line in lines)
+    assert any(line.startswith("vanishing gradient") for line in lines)
 
 
 def test_a_vanishing_signal():

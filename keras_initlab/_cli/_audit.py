@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..audit import audit
+from ..diagnosis import audit
 from ._command import Command
 from ._loading import load
 

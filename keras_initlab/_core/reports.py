@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
@@ -55,6 +56,21 @@ def printable(name: str) -> str:
     '\\x1b'
     """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
+def plain(value: Any, digits: int = 6) -> Any:
+    """Returns nested values as JSON has them: numbers rounded, NaN as text.
+
+    >>> plain({"std": (1 / 3, math.nan, -math.inf)})
+    {'std': [0.333333, 'nan', '-inf']}
+    """
+    if isinstance(value, dict):
+        return {key: plain(inner, digits) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner, digits) for inner in value]
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else str(value)
+    return value
 
 
 class Report(Sequence[Record], Generic[Record]):

@@ -2,7 +2,7 @@
 
 `_observer` watches one pass that `_run` makes, `_backward_*` differentiate and hand
 over each gradient where it arrives, `_figures` reduce a tensor to a few numbers,
-`_weights` compares kernels with their initializers, `_symptoms` says what it all means.
+`_weights` compares kernels with their initializers.
 """
 
 from ._figures import GradientSpread as GradientSpread
@@ -10,7 +10,6 @@ from ._figures import Spread as Spread
 from ._layers import LayerSignal as LayerSignal
 from ._probe import probe as probe
 from ._report import SignalReport as SignalReport
-from ._symptoms import Symptom as Symptom
 from ._weights import WeightSignal as WeightSignal
 
 __all__ = [
@@ -18,7 +17,6 @@ __all__ = [
     "LayerSignal",
     "SignalReport",
     "Spread",
-    "Symptom",
     "WeightSignal",
     "probe",
 ]

@@ -10,12 +10,12 @@ from .._core.errors import check_flag
 from .._keras.kinds import check_built
 from .._keras.unchanged import unchanged
 from .._weights.trained import steps_taken
+from ..diagnosis import probe_findings
 from ..inspection import all_built, check_parts
 from ._batch import Batch, batch_of
 from ._objective import SYNTHETIC, Objective, objective
 from ._report import SignalReport
 from ._run import Passed, run
-from ._symptoms import symptoms
 
 
 def probe(
@@ -78,7 +78,7 @@ def probe(
         >>> model = keras.Sequential([keras.Input((32,)), *layers])
         >>> x = np.random.default_rng(0).normal(size=(128, 32)).astype("float32")
         >>> report = probe(model, x)
-        >>> [symptom.kind for symptom in report.symptoms]
+        >>> [one.kind for one in report.findings]
         ['vanishing signal', 'vanishing gradient']
         >>> report[0].variance_preservation == report[0].preactivation.std
         True
@@ -99,11 +99,11 @@ def _probe(model: keras.Model, batch: Batch, loss: Any, training: bool) -> Signa
     chosen = objective(model, batch, loss)
     with all_built(model):
         passed = _passed(model, batch, chosen, training)
-    found = symptoms(passed.layers, passed.broken, passed.loss, batch.examples)
+    found = probe_findings(passed.layers, passed.broken, passed.loss, batch.examples)
     return SignalReport(
         model_name=model.name,
         layers=passed.layers,
-        symptoms=found,
+        findings=found,
         loss=passed.loss,
         loss_name=chosen.name,
         is_synthetic=chosen.name == SYNTHETIC,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from .._core.reports import Report, as_text
+from .._core.errors import message
+from .._core.reports import Report, as_text, plain
+from ..diagnosis import Finding, sentences
 from ._layers import LayerSignal
-from ._symptoms import Symptom, sentences
 from ._table import render
 
 
@@ -20,7 +22,7 @@ class SignalReport(Report[LayerSignal]):
 
     Attributes:
         model_name: the model's name.
-        symptoms: what is wrong, in records with `kind`, `path`, `measured`, `limit`.
+        findings: what is wrong, as a `Finding` each.
         loss: the value of the loss.
         loss_name: `"compiled"`, `"synthetic"` or what was given.
         is_synthetic: whether the loss is synthetic.
@@ -41,7 +43,7 @@ class SignalReport(Report[LayerSignal]):
         self,
         model_name: str,
         layers: Sequence[LayerSignal],
-        symptoms: Sequence[Symptom],
+        findings: Sequence[Finding],
         loss: float,
         loss_name: str,
         is_synthetic: bool,
@@ -51,7 +53,7 @@ class SignalReport(Report[LayerSignal]):
     ):
         self._records = tuple(layers)
         self.model_name = model_name
-        self.symptoms = tuple(symptoms)
+        self.findings = tuple(findings)
         self.loss = loss
         self.loss_name = loss_name
         self.is_synthetic = is_synthetic
@@ -62,7 +64,21 @@ class SignalReport(Report[LayerSignal]):
     @property
     def diagnosis(self) -> tuple[str, ...]:
         """What is wrong, a sentence or two for each kind; empty if nothing is."""
-        return tuple(sentences(self.symptoms))
+        return tuple(sentences(self.findings))
+
+    @property
+    def symptoms(self) -> tuple[Finding, ...]:
+        """The findings, as they were called."""
+        warnings.warn(
+            message(
+                "`SignalReport.symptoms` goes with the next release.",
+                "an access to .symptoms",
+                "It is called `.findings` now.",
+            ),
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.findings
 
     @property
     def gradient_norm(self) -> float:
@@ -96,7 +112,7 @@ class SignalReport(Report[LayerSignal]):
 
         What is not finite is a string, so that `to_json` is JSON: `"nan"`, `"inf"`.
         """
-        return _plain(
+        return plain(
             {
                 "model": self.model_name,
                 "loss": self.loss,
@@ -105,7 +121,7 @@ class SignalReport(Report[LayerSignal]):
                 "examples": self.examples,
                 "trained": self.trained,
                 "gradient_norm": self.gradient_norm,
-                "symptoms": [symptom.to_dict() for symptom in self.symptoms],
+                "findings": [finding.to_dict() for finding in self.findings],
                 "layers": [layer.to_dict() for layer in self],
             }
         )
@@ -123,13 +139,3 @@ class SignalReport(Report[LayerSignal]):
             f"{self.loss_name} loss {self.loss:.4g}, gradient norm "
             f"{self.gradient_norm:.4g}"
         )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else str(value)
-    return value

@@ -12,7 +12,7 @@ import numpy as np
 from .._core.arrays import to_numpy
 from .._keras.kinds import Kernel
 from .._weights.theory import is_off, known_draw, standard_error
-from ..audit import Weights
+from ..diagnosis import Weights
 
 # Twins get equal gradients up to the order of the sums.
 _ALIKE = 1e-5

@@ -20,7 +20,8 @@ from .._keras.unchanged import unchanged
 from .._weights.origins import noted
 from ..inspection import check_parts, variable_paths
 from ..recommend import Row, kernel_values, recommend
-from . import _broken, _fresh
+from . import _broken_weights as _broken
+from . import _fresh_weights as _fresh
 from ._finding import Finding
 from ._matrices import Weights, gain_of
 from ._signs import sign_of_training

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-# He et al. 2015 (1502.01852, figures 2 and 3): with Glorot's scale, 22 layers of ReLU
-# (a signal 2^11 times smaller) converge later, 30 layers (2^15) not at all. A thousand
-# lies below both, and is where float16 ends to resolve what is added to 1.
-SPAN = 1e3
+from ._thresholds import SPAN_OF_A_BATCH as SPAN
 
 
 def directions(what: str) -> list[tuple[str, Any, float]]:
@@ -16,6 +14,11 @@ def directions(what: str) -> list[tuple[str, Any, float]]:
         (f"vanishing {what}", lambda ratio: ratio < 1 / SPAN, 1 / SPAN),
         (f"exploding {what}", lambda ratio: ratio > SPAN, SPAN),
     ]
+
+
+def within(limit: float) -> tuple[float, float]:
+    """Between which ratios a size should lie that is beyond this limit."""
+    return (limit, math.inf) if limit < 1 else (0.0, limit)
 
 
 def tail(sizes: Sequence[float | None], base: float, is_beyond: Any) -> int | None:

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ._alerts import NOT_FINITE, Alert
+from ._finding import NOT_FINITE, Finding
+from ._thresholds import SIGNAL_LEAP, SIGNAL_SPAN
 
-# A layer that keeps the size of the signal multiplies it by about 1; a factor of 100 at
-# one layer, or of 1e4 in either direction over all, is far out of what trains.
-LEAP, SPAN = 100.0, 1e4
 _LAYERS_TO_KNOW = 6
 # A branch that starts from zeros is constant in the first step only; a few ReLU units
 # may rest on a single example.
@@ -51,7 +49,7 @@ class SignalRules:
     _resting: dict[str, tuple[int, float]] = field(default_factory=dict)
     _is_broken: bool = False
 
-    def judge(self, step: int, seen: Mapping[str, Signal]) -> Iterator[Alert]:
+    def judge(self, step: int, seen: Mapping[str, Signal]) -> Iterator[Finding]:
         """Yields what is wrong in a step.
 
         Args:
@@ -67,7 +65,7 @@ class SignalRules:
         yield from self._constant(step, seen)
         yield from _by_depth(step, seen)
 
-    def _constant(self, step: int, seen: Mapping[str, Signal]) -> Iterator[Alert]:
+    def _constant(self, step: int, seen: Mapping[str, Signal]) -> Iterator[Finding]:
         """Layers that return one number for every example and unit, and go on so."""
         for path, one in seen.items():
             steps, numbers = self._resting.get(path, (0, 0.0))
@@ -80,23 +78,36 @@ class SignalRules:
                     "observed steps in a row"
                 )
                 cure = f"Its units may be dead or saturated, or its weights 0. {_CURE}"
-                yield Alert("constant signal", path, step, one.mean, text, cure)
+                yield Finding(
+                    "constant outputs",
+                    path,
+                    0.0,
+                    (0.0, math.inf),
+                    text,
+                    cure,
+                    step=step,
+                )
 
 
-def _not_finite(step: int, seen: Mapping[str, Signal]) -> Alert | None:
+def _not_finite(step: int, seen: Mapping[str, Signal]) -> Finding | None:
     """The first layer whose output is broken, or too large to have a deviation."""
     for path, one in seen.items():
         if not math.isfinite(one.mean) or math.isinf(one.largest):
             text = f"returns the first numbers that are not finite (mean {one.mean})"
             cure = "Look at its weights and its input; lower the learning rate."
-            return Alert(NOT_FINITE, path, step, one.mean, text, cure)
+            return Finding(
+                NOT_FINITE, path, one.mean, (-math.inf, math.inf), text, cure, step=step
+            )
         if not math.isfinite(one.std):
             text = f"returns numbers up to {one.largest:.3g}, whose squares overflow"
-            return Alert("exploding signal", path, step, one.largest, text, _CURE)
+            most = math.sqrt(float(np.finfo("float32").max))
+            return Finding(
+                "exploding signal", path, one.largest, (0, most), text, _CURE, step=step
+            )
     return None
 
 
-def _by_depth(step: int, seen: Mapping[str, Signal]) -> Iterator[Alert]:
+def _by_depth(step: int, seen: Mapping[str, Signal]) -> Iterator[Finding]:
     """A size that leaps at one layer for all that follow, or drifts over many.
 
     Medians are compared: a branch that a small scale closes says nothing of the rest.
@@ -112,11 +123,14 @@ def _by_depth(step: int, seen: Mapping[str, Signal]) -> Iterator[Alert]:
         change = f"{factor:.3g} times larger" if factor > 1 else _smaller(factor)
         text = f"makes the signal {change}, for all layers after it"
         cure = f"Look at the scale of its weights. {_CURE}"
-        yield Alert(f"{name} signal", paths[index], step, factor, text, cure)
+        expected = 1 / SIGNAL_LEAP, SIGNAL_LEAP
+        yield Finding(
+            f"{name} signal", paths[index], factor, expected, text, cure, step=step
+        )
     elif len(values) >= _LAYERS_TO_KNOW:
         third = len(values) // 3
         span = float(np.median(values[-third:]) / np.median(values[:third]))
-        if not 1 / SPAN <= span <= SPAN:
+        if not 1 / SIGNAL_SPAN <= span <= SIGNAL_SPAN:
             name, best = ("exploding", max) if span > 1 else ("vanishing", min)
             path = best(sizes, key=sizes.__getitem__)
             change = f"{span:.3g}-fold" if span > 1 else _smaller(span)
@@ -124,7 +138,10 @@ def _by_depth(step: int, seen: Mapping[str, Signal]) -> Iterator[Alert]:
                 f"has a signal of size {sizes[path]:.3g}; from the first layers to the "
                 f"last it becomes {change}"
             )
-            yield Alert(f"{name} signal", path, step, span, text, _CURE)
+            expected = 1 / SIGNAL_SPAN, SIGNAL_SPAN
+            yield Finding(
+                f"{name} signal", path, span, expected, text, _CURE, step=step
+            )
 
 
 def _largest_leap(
@@ -143,7 +160,7 @@ def _largest_leap(
         own = math.log(size) - math.log(received)
         whole = math.log(np.median(sizes[index:])) - math.log(np.median(before))
         least = min(abs(own), abs(whole)) if own * whole > 0 else 0.0
-        if least > math.log(LEAP):
+        if least > math.log(SIGNAL_LEAP):
             found.append((least, index, size / received))
     return max(found)[1:] if found else None
 

@@ -15,13 +15,10 @@ from .._weights.origins import Origin, noted
 from .._weights.trained import is_centering
 from ._finding import Finding
 from ._matrices import Weights
+from ._thresholds import GAIN_ABOVE, GAIN_BELOW, LEAST_SINGULAR_RATIO
 
-# The textbook's schemes differ by factors of up to 2; SpectralNorm's 0.9 is half of a
-# unit gain. Farther off than these, a scale is no choice of scheme.
-_BELOW, _ABOVE = 3.0, 2.0
 _LEAST_SIZE = 16
 _MAY_BE_SMALL = ("residual branch", "output", "query", "key", "gate", "embedding")
-_LEAST_RATIO = 0.99
 _LARGEST_MATRIX = 4096
 
 
@@ -38,7 +35,6 @@ def scale(kernels: Sequence[Weights]) -> Iterator[Finding]:
             yield Finding(
                 "scale",
                 one.path,
-                (),
                 measured,
                 (low, high),
                 f"a signal of independent units leaves it {measured:.3g} times as "
@@ -56,13 +52,12 @@ def orthogonality(kernels: Sequence[Weights]) -> Iterator[Finding]:
         if min(blocks.shape[1:]) > _LARGEST_MATRIX:
             continue
         ratio = _least_ratio(blocks)
-        if ratio < _LEAST_RATIO:
+        if ratio < LEAST_SINGULAR_RATIO:
             gates = one.kernel.axes.gates
             part = f"its {gates} gates" if gates > 1 else "its matrix"
             yield Finding(
                 "orthogonality",
                 one.path,
-                (),
                 ratio,
                 (1.0, 1.0),
                 f"the singular values of {part} are apart by a factor of "
@@ -95,11 +90,11 @@ def bias(kernels: Sequence[Weights]) -> Iterator[Finding]:
             yield Finding(
                 "bias",
                 one.kernel.bias.path,
-                (one.path,),
                 largest,
                 (0.0, 0.0),
                 f"starts at up to {largest:.3g}, where 0 is expected",
                 _cure_of_bias(one),
+                (one.path,),
             )
 
 
@@ -118,8 +113,8 @@ def _expected_gains(one: Weights) -> tuple[float, float]:
     spread = min(1.0, math.sqrt(fan_ratio))  # an orthogonal matrix to more units
     by_outputs = math.sqrt(2 * min(fan_ratio, 2.0))  # He's, on fan_out
     gains = [math.sqrt(2.0), by_outputs, *_activation_gains(one)]
-    low = 0.0 if one.role in _MAY_BE_SMALL else spread / _BELOW
-    return low, _ABOVE * max(gains)
+    low = 0.0 if one.role in _MAY_BE_SMALL else spread / GAIN_BELOW
+    return low, GAIN_ABOVE * max(gains)
 
 
 def _with_asked(expected: tuple[float, float], one: Weights) -> tuple[float, float]:
@@ -127,8 +122,8 @@ def _with_asked(expected: tuple[float, float], one: Weights) -> tuple[float, flo
     low, high = expected
     gains = [gain for gain in one.asked() if gain > 0]
     return (
-        min([low, *(gain / _BELOW for gain in gains)]),
-        max([high, *(gain * _ABOVE for gain in gains)]),
+        min([low, *(gain / GAIN_BELOW for gain in gains)]),
+        max([high, *(gain * GAIN_ABOVE for gain in gains)]),
     )
 
 
@@ -180,7 +175,10 @@ def _was_drawn_orthogonal(one: Weights) -> bool:
     if not isinstance(initializer, keras.initializers.Orthogonal):
         return False
     flat = one.values.reshape(-1, one.values.shape[-1])
-    return min(flat.shape) <= _LARGEST_MATRIX and _least_ratio(flat) >= _LEAST_RATIO
+    return (
+        min(flat.shape) <= _LARGEST_MATRIX
+        and _least_ratio(flat) >= LEAST_SINGULAR_RATIO
+    )
 
 
 def _least_ratio(matrices: np.ndarray) -> float:

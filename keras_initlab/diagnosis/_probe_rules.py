@@ -4,65 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ._layers import LayerSignal
-from ._spans import change, directions, tail
+from ._finding import KINDS, NOT_FINITE, Finding
+from ._spans import change, directions, tail, within
+from ._thresholds import ALIKE, INPUT_SPAN, LOST_SHARE
 
-# Rounding alone makes float32 outputs that should be alike differ by about 1e-7.
-ALIKE = 1e-6
-# A layer of which more than half is lost has less than half of its width.
-LOST_SHARE = 0.5
+if TYPE_CHECKING:
+    from ..probing import LayerSignal
+
+_START = "Start from `keras_initlab.recommend(model).apply()`."
+_DEAD = "All units after it may be dead, or the loss may not depend on it."
+_LOOK = "Look at its weights and at what it receives."
+
 # A unit of random sign is 0 for all of 8 independent examples by chance once in 256.
 FEWEST_EXAMPLES = 8
-# Every scheme of initialization assumes inputs of about unit size.
-INPUT_SPAN = 10.0
-
-KINDS = (
-    "not finite",
-    "input scale",
-    "constant outputs",
-    "vanishing signal",
-    "exploding signal",
-    "no gradient",
-    "vanishing gradient",
-    "exploding gradient",
-    "symmetric units",
-    "saturated",
-    "dead units",
-)
 
 
-@dataclass(frozen=True)
-class Symptom:
-    """Something in a pass that keeps a model from training well.
-
-    Attributes:
-        kind: one of `KINDS`.
-        path: the layer where it begins.
-        measured: the number that shows it.
-        limit: where it becomes a symptom.
-        text: a sentence.
-    """
-
-    kind: str
-    path: str
-    measured: float
-    limit: float
-    text: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns it as plain values."""
-        return asdict(self)
-
-
-def symptoms(
+def probe_findings(
     layers: Sequence[LayerSignal],
     broken: tuple[str, int] | None,
     loss: float,
     examples: int,
-) -> list[Symptom]:
+) -> list[Finding]:
     """Judges the layers of one pass.
 
     - *not finite*: NaN or infinity first leaves this layer, or reaches the loss or a
@@ -79,9 +43,9 @@ def symptoms(
     - *vanishing* and *exploding gradient*: this layer and all before it get a gradient
       (L2 norm over all outputs) 1,000 times below (above) that of the last layer.
     - *symmetric units*: units with equal weights, biases and gradients.
-    - *saturated*: more than half of the outputs lie within 1 % of the activation's
-      range from its limits; of those that would not at N(0, 1) pre-activations, where
-      half of a ReLU6 is off.
+    - *saturated units*: more than half of the outputs lie within 1 % of the
+      activation's range from its limits; of those that would not at N(0, 1)
+      pre-activations, where half of a ReLU6 is off.
     - *dead units*: more than half of the units of a layer with an activation are 0 for
       each of 8 or more examples.
     """
@@ -89,7 +53,7 @@ def symptoms(
     stopped = _not_finite(ran, broken, loss)
     if stopped is not None:
         return [stopped]
-    found: list[Symptom] = []
+    found: list[Finding] = []
     found += _input_scale(ran)
     if examples > 1:  # one does not tell what varies between examples
         found += _forward(ran)
@@ -99,9 +63,9 @@ def symptoms(
     return sorted(found, key=lambda one: KINDS.index(one.kind))
 
 
-def sentences(found: Sequence[Symptom]) -> list[str]:
-    """Puts symptoms into words, those of one kind in several layers together."""
-    groups: dict[str, list[Symptom]] = {}
+def sentences(found: Sequence[Finding]) -> list[str]:
+    """Puts findings into words, those of one kind in several layers together."""
+    groups: dict[str, list[Finding]] = {}
     for one in found:
         groups.setdefault(one.kind, []).append(one)
     texts = []
@@ -111,62 +75,63 @@ def sentences(found: Sequence[Symptom]) -> list[str]:
             layers = "layers" if len(others) > 1 else "layer"
             until = "the last of them " if len(others) > 1 else ""
             more = f" So in {len(others)} more {layers}, {until}{others[-1].path}."
-        texts.append(first.text + more)
+        texts.append(f"{first.path} {first.text}.{more} {first.cure}")
     return texts
 
 
 def _not_finite(
     layers: Sequence[LayerSignal], broken: tuple[str, int] | None, loss: float
-) -> Symptom | None:
+) -> Finding | None:
     """An infinite number alone may be meant, as in a mask: it must reach the loss."""
     stopped = _no_finite_gradient(layers)
     if math.isfinite(loss) and stopped is None:
         return None
     if broken is not None:
         path, count = broken
-        text = f"{path} is the first to return NaN or infinity ({count} numbers)."
-        return Symptom("not finite", path, float(count), 0.0, text)
+        text = f"is the first to return NaN or infinity ({count} numbers)"
+        return Finding(NOT_FINITE, path, float(count), (0.0, 0.0), text, _LOOK)
     if layers and not math.isfinite(loss):
         path = layers[-1].path
-        text = f"The loss is {loss}, while all outputs are finite."
-        return Symptom("not finite", path, loss, 0.0, text)
+        text = f"is the last to return finite outputs, of which the loss is {loss}"
+        cure = "Look at the loss: it may take the log of 0."
+        return Finding(NOT_FINITE, path, loss, (-math.inf, math.inf), text, cure)
     return stopped
 
 
-def _no_finite_gradient(layers: Sequence[LayerSignal]) -> Symptom | None:
+def _no_finite_gradient(layers: Sequence[LayerSignal]) -> Finding | None:
     for one in reversed(layers):
         norms = [one.gradient.norm if one.gradient else 0.0]
         norms.append(one.weight_gradient_norm or 0.0)
         bad = [norm for norm in norms if not math.isfinite(norm)]
         if bad:
             text = (
-                f"{one.path} is the last layer, and so the first backward, with a "
-                f"gradient of {bad[0]}, while all outputs are finite."
+                "is the last layer, and so the first backward, with a gradient of "
+                f"{bad[0]}, while all outputs are finite"
             )
-            return Symptom("not finite", one.path, bad[0], 0.0, text)
+            cure = "Look at the derivative of what follows it: of √0, log 0 or 0/0."
+            return Finding(NOT_FINITE, one.path, bad[0], (0.0, math.inf), text, cure)
     return None
 
 
-def _input_scale(layers: Sequence[LayerSignal]) -> Iterator[Symptom]:
+def _input_scale(layers: Sequence[LayerSignal]) -> Iterator[Finding]:
     first = next((one for one in layers if one.has_kernel), None)
     if first is None or first.input is None:
         return
     size = first.input.size
     if size and not 1 / INPUT_SPAN <= size <= INPUT_SPAN:
-        text = (
-            f"What {first.path} receives has a root mean square of {size:.3g}: "
-            "standardize the inputs."
-        )
-        limit = INPUT_SPAN if size > 1 else 1 / INPUT_SPAN
-        yield Symptom("input scale", first.path, size, limit, text)
+        text = f"receives inputs of a root mean square of {size:.3g}"
+        expected = 1 / INPUT_SPAN, INPUT_SPAN
+        cure = "Standardize the inputs."
+        yield Finding("input scale", first.path, size, expected, text, cure)
 
 
-def _forward(layers: Sequence[LayerSignal]) -> Iterator[Symptom]:
+def _forward(layers: Sequence[LayerSignal]) -> Iterator[Finding]:
     constant = _constant_from(layers)
     if constant is not None:
         share, path = constant
-        text = f"From {path} on, the outputs are the same for every example."
-        yield Symptom("constant outputs", path, share, ALIKE, text)
+        text = "and all layers after it return the same for every example"
+        expected = ALIKE, math.inf
+        yield Finding("constant outputs", path, share, expected, text, _START)
     kernels = [one for one in layers if one.has_kernel]
     sizes = [_varying(one) for one in kernels]
     lower, upper = _range(kernels)
@@ -184,27 +149,28 @@ def _forward(layers: Sequence[LayerSignal]) -> Iterator[Symptom]:
             path, ratio = kernels[start].path, (sizes[start] or 0.0) / base
             end = (sizes[-1] or 0.0) / base
             text = (
-                f"The signal is {kind.split()[0]} from {path} on: {change(ratio)} "
-                f"there and {change(end)} in the last kernel layer than the std of "
-                f"{base:.3g} that such inputs should give."
+                f"begins the {kind}: {change(ratio)} there and {change(end)} in the "
+                f"last kernel layer than the std of {base:.3g} that such inputs should "
+                "give"
             )
-            yield Symptom(kind, path, ratio, limit, text)
+            yield Finding(kind, path, ratio, within(limit), text, _START)
 
 
-def _backward(layers: Sequence[LayerSignal]) -> Iterator[Symptom]:
+def _backward(layers: Sequence[LayerSignal]) -> Iterator[Finding]:
     kernels = [one for one in layers if one.has_kernel and one.gradient is not None]
     norms = [one.gradient.norm for one in kernels if one.gradient is not None]
     if not norms:
         return
     if not any(norms):
-        text = "No gradient reaches any layer with a kernel."
-        yield Symptom("no gradient", kernels[-1].path, 0.0, 0.0, text)
+        text = "gets no gradient, nor does any other layer with a kernel"
+        path, expected = kernels[-1].path, (0.0, math.inf)
+        yield Finding("no gradient", path, 0.0, expected, text, _DEAD)
         return
     base = next(norm for norm in reversed(norms) if norm)
     for one, norm in zip(kernels, norms, strict=True):
         if not norm:
-            text = f"No gradient reaches what {one.path} returns."
-            yield Symptom("no gradient", one.path, 0.0, 0.0, text)
+            text = "gets no gradient for what it returns"
+            yield Finding("no gradient", one.path, 0.0, (0.0, math.inf), text, _DEAD)
     living = [(o, n) for o, n in zip(kernels, norms, strict=True) if n]
     sizes: list[float | None] = [n for _, n in reversed(living)]
     for kind, is_beyond, limit in directions("gradient"):
@@ -213,35 +179,33 @@ def _backward(layers: Sequence[LayerSignal]) -> Iterator[Symptom]:
             continue
         path, ratio = living[-1 - start][0].path, living[-1 - start][1] / base
         text = (
-            f"The gradient is {kind.split()[0]} from {path} back: {change(ratio)} "
-            f"there and {change(living[0][1] / base)} in the first layer than in the "
-            "last."
+            f"begins, seen backward, the {kind}: {change(ratio)} there and "
+            f"{change(living[0][1] / base)} in the first layer than in the last"
         )
-        yield Symptom(kind, path, ratio, limit, text)
+        yield Finding(kind, path, ratio, within(limit), text, _START)
 
 
-def _of_layer(one: LayerSignal, examples: int) -> Iterator[Symptom]:
+def _of_layer(one: LayerSignal, examples: int) -> Iterator[Finding]:
     for weight in one.weights:
         if weight.symmetric_units:
+            count, kind = float(weight.symmetric_units), "symmetric units"
             text = (
-                f"{weight.symmetric_units} of {weight.units} units of {weight.path} "
-                "are symmetric: equal weights and equal gradients, which no training "
-                "can tell apart."
+                f"has {count:.0f} of {weight.units} units of {weight.path} symmetric: "
+                "equal weights and equal gradients, which no training can tell apart"
             )
-            count = float(weight.symmetric_units)
-            yield Symptom("symmetric units", one.path, count, 0.0, text)
+            yield Finding(kind, one.path, count, (0.0, 0.0), text, _START)
     share = one.saturated_share
     most = 1 - LOST_SHARE * (1 - one.usually_saturated)
     if share is not None and share > most:
-        text = f"{one.path} is saturated: {share:.0%} of its {one.activation} are flat."
-        yield Symptom("saturated", one.path, share, most, text)
+        text = f"is saturated: {share:.0%} of its {one.activation} are flat"
+        yield Finding("saturated units", one.path, share, (0.0, most), text, _START)
     is_judged = one.activation != "linear" and examples >= FEWEST_EXAMPLES
     if is_judged and one.dead_share > LOST_SHARE:
         text = (
-            f"{len(one.dead_units)} of {one.units} units of {one.path} are dead: 0 for "
-            "every example."
+            f"has {len(one.dead_units)} of {one.units} units dead: 0 for every example"
         )
-        yield Symptom("dead units", one.path, one.dead_share, LOST_SHARE, text)
+        share, expected = one.dead_share, (0.0, LOST_SHARE)
+        yield Finding("dead units", one.path, share, expected, text, _START)
 
 
 def _constant_from(layers: Sequence[LayerSignal]) -> tuple[float, str] | None:

@@ -25,7 +25,6 @@ def not_finite(variables: Sequence[tuple[str, Any]]) -> Iterator[Finding]:
             yield Finding(
                 "not finite",
                 path,
-                (),
                 count,
                 (0.0, 0.0),
                 f"{count} of {values.size} values are NaN or infinite",
@@ -51,7 +50,6 @@ def constant(kernels: Sequence[Weights]) -> Iterator[Finding]:
             yield Finding(
                 "constant",
                 one.path,
-                (),
                 1.0,
                 (2.0, float(one.values.size)),
                 f"all {one.values.size} weights are {value:.3g}: its units get equal "
@@ -71,7 +69,6 @@ def symmetric_units(kernels: Sequence[Weights]) -> Iterator[Finding]:
             yield Finding(
                 "symmetric units",
                 one.path,
-                (),
                 count,
                 (0.0, 0.0),
                 f"{count} units have the weights of another one: they get equal "
@@ -97,13 +94,13 @@ def identical_kernels(kernels: Sequence[Weights]) -> Iterator[Finding]:
             yield Finding(
                 "identical kernels",
                 first.path,
-                related,
                 1.0 + len(others),
                 (1.0, 1.0),
                 f"has the values of {_listed(related)}, as one seed or one initializer "
                 "for several layers makes them",
                 "recommend(model).apply(overwrite=True), or an initializer without a "
                 "seed for each layer",
+                related,
             )
 
 
