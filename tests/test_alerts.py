@@ -7,7 +7,7 @@ from keras import layers, optimizers
 from oracles import BACKEND, MODES, USUAL
 from sklearn.datasets import load_digits
 
-from keras_initlab import recommend
+from keras_initlab import callbacks, recommend
 from keras_initlab.callbacks import (
     ActivationStatsLogger,
     DeadReLULogger,
@@ -517,3 +517,15 @@ def test_a_function_receives_the_lines_and_false_only_keeps_what_is_found(capsys
     assert len(lines) == 1
     assert found == [[("dead units", 1.0)]] * 2
     assert capsys.readouterr() == ("", "")
+
+
+def test_old_names_work_and_warn():
+    one = alert("rule", "path", 3)
+    with pytest.warns(DeprecationWarning, match=r"It is called `\.kind` now"):
+        assert one.rule == one.kind
+    with pytest.warns(DeprecationWarning, match=r"It is called `\.measured` now"):
+        assert one.value == one.measured
+    with pytest.warns(DeprecationWarning, match=r"it is `keras_initlab\.Finding` now"):
+        assert callbacks.Alert is Finding
+    with pytest.raises(AttributeError, match="has no attribute 'Alarm'"):
+        callbacks.Alarm  # noqa: B018

@@ -585,3 +585,9 @@ def test_units_of_a_shared_activation_at_several_widths_follow_one_another():
     (found,) = (layer for layer in report if layer.kind == "ReLU")
     assert found.units == 8
     assert found.dead_units == (1, 5, 7)
+
+
+def test_symptoms_are_called_findings():
+    report = initlab.probe(stack(2), data())
+    with pytest.warns(DeprecationWarning, match=r"It is called `\.findings` now"):
+        assert report.symptoms == report.findings

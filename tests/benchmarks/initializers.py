@@ -38,7 +38,7 @@ ARGUMENTS = {
 
 def public_initializers():
     """`(label, initializer, shapes)` of every class; one that cannot be built exits."""
-    names = [n for n in sorted(vars(initializers)) if n[0].isupper()]
+    names = [n for n in initializers.__all__ if n[0].isupper()]
     for name in names:
         arguments, shapes = ARGUMENTS.get(name, ({}, SHAPES))
         try:
