@@ -31,13 +31,13 @@ def own_names(trees):
                 found.add(node.name)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 found.add(node.id)
-            elif is_stored(node) and is_of_self(node):
+            elif isinstance(node, ast.Attribute) and is_set_on_self(node):
                 found.add(node.attr)
     return {name for name in found if is_private(name)}
 
 
-def is_stored(node):
-    return isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+def is_set_on_self(node):
+    return isinstance(node.ctx, ast.Store) and is_of_self(node)
 
 
 def is_of_self(node):
