@@ -496,7 +496,7 @@ def test_the_table_fits_and_shows_the_diagnosis():
     report = initlab.probe(stack(6, initializer=normal(0.01)), data())
     text = report.table(80)
     assert max(map(len, text.splitlines())) <= 80
-    assert "begins the vanishing signal" in " ".join(text.split())
+    assert "lets the signal vanish" in " ".join(text.split())
     assert "h3" in text
     assert repr(report) == report.table()
     assert "nothing unusual" in repr(initlab.probe(stack(2), data()))

@@ -148,10 +148,10 @@ def _forward(layers: Sequence[LayerSignal]) -> Iterator[Finding]:
                 continue  # that has been said
             path, ratio = kernels[start].path, (sizes[start] or 0.0) / base
             end = (sizes[-1] or 0.0) / base
+            verb = "lets the signal vanish" if limit < 1 else "makes the signal explode"
             text = (
-                f"begins the {kind}: {change(ratio)} there and {change(end)} in the "
-                f"last kernel layer than the std of {base:.3g} that such inputs should "
-                "give"
+                f"{verb}: {change(ratio)} here, and {change(end)} in the last kernel "
+                f"layer, than the std of {base:.3g} that such inputs should give"
             )
             yield Finding(kind, path, ratio, within(limit), text, _START)
 
@@ -178,9 +178,11 @@ def _backward(layers: Sequence[LayerSignal]) -> Iterator[Finding]:
         if start is None:
             continue
         path, ratio = living[-1 - start][0].path, living[-1 - start][1] / base
+        adjective = kind.split()[0]
         text = (
-            f"begins, seen backward, the {kind}: {change(ratio)} there and "
-            f"{change(living[0][1] / base)} in the first layer than in the last"
+            f"and all layers before it get {'an' if limit > 1 else 'a'} {adjective} "
+            f"gradient: {change(ratio)} here, and {change(living[0][1] / base)} in the "
+            "first layer, than in the last"
         )
         yield Finding(kind, path, ratio, within(limit), text, _START)
 
