@@ -61,7 +61,7 @@ class ActivationStatsLogger(ObservingCallback):
             first step of every epoch always.
         layers: paths, names or objects of the layers to watch; None for all.
         log_to: a function of `(metrics, step)`, or several.
-        verbose: 1 for a line an epoch, 0 for none.
+        verbose: 1, 2 or "auto" for a line an epoch, 0 for none.
         alerts: True to print what goes wrong, in few lines, to the error output; False
             for silence; or a function that receives each line, as `logging.warning`.
         histograms: True to count what each layer returns in 50 bins from −5 to 5, of
@@ -106,7 +106,7 @@ class ActivationStatsLogger(ObservingCallback):
         every: int | Schedule = 10,
         layers: Sequence[Any] | None = None,
         log_to: Log | Iterable[Log] = (),
-        verbose: int = 0,
+        verbose: int | str = 0,
         alerts: bool | Callable[[str], Any] = True,
         histograms: bool | Sequence[float] = False,
     ):

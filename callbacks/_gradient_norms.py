@@ -46,7 +46,7 @@ class GradientNormLogger(ObservingCallback):
         layers: paths, names or objects of the layers to log; None for all. The global
             norm is always of the whole model.
         log_to: a function of `(metrics, step)`, or several.
-        verbose: 1 for a line an epoch, 0 for none.
+        verbose: 1, 2 or "auto" for a line an epoch, 0 for none.
         alerts: True to print what goes wrong, in few lines, to the error output; False
             for silence; or a function that receives each line, as `logging.warning`.
         clipped: whether to take the norms once more after the optimizer's clipping. NaN
@@ -95,7 +95,7 @@ class GradientNormLogger(ObservingCallback):
         every: int | Schedule = 10,
         layers: Sequence[Any] | None = None,
         log_to: Log | Iterable[Log] = (),
-        verbose: int = 0,
+        verbose: int | str = 0,
         alerts: bool | Callable[[str], Any] = True,
         clipped: bool = False,
         updates: bool = False,

@@ -12,7 +12,7 @@ import keras
 from rich.console import Console
 
 import keras_initlab.plots as plots
-from keras_initlab._core.errors import check_choice, message
+from keras_initlab._core.errors import check_verbose, message
 from keras_initlab._core.pandas import load_pandas
 from keras_initlab._keras.private import without_model
 from keras_initlab.diagnosis import Finding
@@ -44,7 +44,7 @@ class ObservingCallback(keras.callbacks.Callback):
         log_to: a function of `(metrics, step)`, or several, that receives every
             figure: `CSVLog`, `wandb.log`, `mlflow.log_metrics`, …. One that raises an
             error is warned of once and does not end training.
-        verbose: 1 for a line an epoch, 0 for none.
+        verbose: 1, 2 or "auto" for a line an epoch, 0 for none.
         alerts: True to print what goes wrong, in few lines, to the error output; False
             for silence; or a function that receives each line, as `logging.warning`.
     """
@@ -58,14 +58,14 @@ class ObservingCallback(keras.callbacks.Callback):
         every: int | Schedule = 10,
         layers: Sequence[Any] | None = None,
         log_to: Log | Iterable[Log] = (),
-        verbose: int = 0,
+        verbose: int | str = 0,
         alerts: bool | Callable[[str], Any] = True,
     ):
         super().__init__()
         self._schedule = schedule(every)
         self.layers = layers
         self.logs = Logs(log_to)
-        self.verbose = int(check_choice("verbose", str(int(verbose)), ("0", "1")))
+        self.verbose = check_verbose(verbose)
         self._alerts = Alerts(alerts)
         self._seen_model: Any = None
         self._observer: Any = None  # kept for a later fit

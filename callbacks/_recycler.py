@@ -71,7 +71,7 @@ class DormantUnitRecycler(ObservingCallback):
         start: the first step that counts.
         stop: the step from which on none counts; None for no end.
         log_to: a function of `(metrics, step)`, or several.
-        verbose: 1 for a line an epoch, 0 for none.
+        verbose: 1, 2 or "auto" for a line an epoch, 0 for none.
         seed: a non-negative int for repeatable weights; None for fresh ones.
         alerts: True to print what is skipped, in few lines, to the error output; False
             for silence; or a function that receives each line, as `logging.warning`.
@@ -122,7 +122,7 @@ class DormantUnitRecycler(ObservingCallback):
         start: int = 0,
         stop: int | None = None,
         log_to: Log | Iterable[Log] = (),
-        verbose: int = 0,
+        verbose: int | str = 0,
         seed: int | None = None,
         alerts: bool | Callable[[str], Any] = True,
     ):

@@ -240,7 +240,7 @@ def test_any_metric_can_count():
         ({"seeds": ()}, ValueError, r"seeds=\(\)"),
         ({"seeds": (1, 1)}, ValueError, r"different.*seeds=\(1, 1\)"),
         ({"seeds": (0, -1)}, ValueError, r"seeds=\(0, -1\)"),
-        ({"verbose": 2}, ValueError, "'0', '1'.*verbose='2'"),
+        ({"verbose": 3}, ValueError, "0, 1, 2 or 'auto'.*verbose=3"),
         ({"data": 3}, ValueError, "data of type int"),
         ({"data": ([1, 2], [3, 4])}, ValueError, "a int in it"),
         ({"data": lambda: 5}, ValueError, "data of type int"),
@@ -348,13 +348,21 @@ def test_nothing_is_printed_at_0(capsys):
 
 
 @pytest.mark.usefixtures("untrained")
-def test_a_line_is_printed_for_each_run(capsys, tmp_path):
+@pytest.mark.parametrize("verbose", [1, 2, "auto"])
+def test_a_line_is_printed_for_each_run(verbose, capsys, tmp_path):
     path = tmp_path / "runs.jsonl"
     compare(results=path)
-    compare(compared=["ones", "zeros"], results=path, verbose=1)
+    compare(compared=["ones", "zeros"], results=path, verbose=verbose)
     found, line = capsys.readouterr().out.splitlines()
     assert found == "1 runs found in the file, 1 to do"
     assert line.startswith("[1/1] zeros, seed 0: test accuracy ")
+
+
+@pytest.mark.parametrize(("verbose", "has_bar"), [(0, False), (1, True), (2, False)])
+def test_a_bar_is_shown_at_1_only(verbose, has_bar):
+    console = Console(width=80, force_terminal=True, record=True, quiet=not verbose)
+    with Reporter(3, 4, verbose=verbose, console=console) as reporter:
+        assert reporter._bar.disable != has_bar
 
 
 def test_the_time_left_counts_epochs():

@@ -1454,7 +1454,7 @@ SHARED = {
     "every": ["often", 0, -1, 1.5, None, True, math.nan],
     "layers": [],  # said when training begins, by the model
     "log_to": ["log", [None], 3],
-    "verbose": [2, -1],
+    "verbose": [3, -1, "yes", 0.5, None, [1]],
     "alerts": ["yes", None, 2, [True], math.nan],
 }
 WATCHING = {

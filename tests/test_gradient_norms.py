@@ -690,9 +690,10 @@ def test_several_logs_and_chosen_layers(tmp_path):
         assert {name: float(value) for name, value in row.items()} == metrics
 
 
-def test_verbose_prints_a_line_an_epoch(capsys):
+@pytest.mark.parametrize("verbose", [1, 2, "auto"])
+def test_verbose_prints_a_line_an_epoch(verbose, capsys):
     model = compiled()
-    logger = GradientNormLogger(verbose=1)
+    logger = GradientNormLogger(verbose=verbose)
     history = observe(model, inputs(), targets(), epochs=2, logger=logger).history
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2

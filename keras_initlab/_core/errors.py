@@ -117,6 +117,15 @@ def check_choice(name: str, value: Any, allowed: Iterable[str]) -> str:
     return value
 
 
+def check_verbose(verbose: Any) -> int:
+    """Returns what Keras means by `verbose`: 0, 1 or 2, and 1 for `"auto"`."""
+    known = {"auto": 1, 0: 0, 1: 1, 2: 2}
+    if not isinstance(verbose, (str, int, np.integer)) or verbose not in known:
+        rule = "`verbose` must be 0, 1, 2 or 'auto', as in `fit`."
+        raise ValueError(message(rule, f"verbose={verbose!r}"))
+    return known[verbose]
+
+
 def _is_real(value: Any) -> bool:
     if getattr(value, "ndim", 0):  # NumPy before 2.4 takes an array of one for it
         return False

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from .._core.errors import check_choice, check_count, message
+from .._core.errors import check_count, check_verbose, message
 from ._comparison import Comparison
 from ._data import Data, checked_data, data_fingerprint, first_inputs, load
 from ._executors import check_executor, elsewhere, in_turn
@@ -34,7 +34,7 @@ def compare(
     batch_size: int = 32,
     results: str | os.PathLike[str] | None = None,
     accuracy: str | None = None,
-    verbose: int = 1,
+    verbose: int | str = 1,
 ) -> Comparison:
     """Trains the same model from several initializers and ranks them.
 
@@ -82,7 +82,8 @@ def compare(
             added later; all else must be the same. What failed is tried again.
         accuracy: the metric that counts as accuracy; None for the first whose name ends
             in `accuracy` or `acc`. Without one the test loss decides.
-        verbose: 1 to show which run, which epoch and the time left; 0 for silence.
+        verbose: 1 or "auto" to show which run, which epoch and the time left, and a
+            line for each run that ends; 2 for the lines alone; 0 for silence.
 
     Returns:
         A `Comparison`: print it, or ask for its `ranking`, `runs`, `plot`. A run that
@@ -114,7 +115,7 @@ def compare(
     compared, data = labeled(initializers), checked_data(data)
     seeds = _checked_seeds(seeds)
     budget = _checked_budget(epochs, batch_size, accuracy)
-    is_shown = check_choice("verbose", str(verbose), ("0", "1")) == "1"
+    verbose = check_verbose(verbose)
     if executor is not None:
         check_executor(executor)
     elif callable(data):
@@ -130,7 +131,7 @@ def compare(
         if (label, seed) not in finished
     ]
     found = len(pairs) - len(tasks)
-    with Reporter(len(tasks), budget["epochs"], found, is_shown) as reporter:
+    with Reporter(len(tasks), budget["epochs"], found, verbose) as reporter:
         finished |= _carried_out(tasks, executor, file, reporter)
     runs = [
         Run.of(label, seed, finished[label, seed])

@@ -22,7 +22,7 @@ class Reporter:
         runs: how many runs there are to do.
         epochs: how long each is.
         done: how many more were found in a file.
-        verbose: False for no output at all.
+        verbose: 0 for no output at all, 2 for lines without a bar.
         clock: what tells seconds.
         console: where to print; None for the standard output.
     """
@@ -32,7 +32,7 @@ class Reporter:
         runs: int,
         epochs: int,
         done: int = 0,
-        verbose: bool = True,
+        verbose: int = 1,
         clock: Callable[[], float] = time.perf_counter,
         console: Console | None = None,
     ):
@@ -47,7 +47,7 @@ class Reporter:
             TextColumn("{task.fields[left]}", markup=False),
             console=self._console,
             transient=True,
-            disable=not (verbose and is_alive),
+            disable=not (verbose == 1 and is_alive),
         )
         self._name = f"{runs} runs"
         self._task = self._bar.add_task(self._name, total=runs * epochs, left="")
