@@ -15,6 +15,8 @@ from keras_initlab.callbacks import (
     GradientNormLogger,
 )
 
+pytestmark = pytest.mark.slow_on_jax
+
 EXAMPLES, BATCH, STEPS = 22, 4, 6  # the last batch has 2 examples
 # Of what `test_dense` shows in every mode, the other layers need the cheaper ones.
 QUICK_MODES = [
@@ -93,6 +95,7 @@ def dense(mode):
     return model, first, last
 
 
+@pytest.mark.once_a_day
 @pytest.mark.parametrize("mode", MODES)
 def test_dense(mode):
     model, first, last = dense(MODES[mode])

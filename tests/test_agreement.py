@@ -358,6 +358,8 @@ np.save(sys.argv[2], keras.ops.convert_to_numpy(model(np.ones((2, 64), "float32"
 """
 
 
+@pytest.mark.once_a_day
+@pytest.mark.seconds
 @pytest.mark.parametrize("start", ["signal", "rules", "calibrated", "calibrate"])
 def test_a_model_that_was_started_loads_without_this_package(start, tmp_path):
     model = stack(*["relu"] * 5)  # deep enough for initializers of our own

@@ -16,6 +16,8 @@ from keras_initlab.callbacks import (
 from keras_initlab.callbacks._alerts import Alerts
 from keras_initlab.diagnosis import Finding, Observation, Rules, Signal, SignalRules
 
+pytestmark = pytest.mark.slow_on_jax
+
 # What starts fastest; the mode is nothing to the rules.
 QUICK = MODES["jit" if BACKEND == "jax" else "eager"]
 
@@ -443,6 +445,7 @@ def loggers(every, alerts):
 USUAL_ONES = {"mlp"}  # the others take long to build
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("batch", [32, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "name",

@@ -14,6 +14,8 @@ import keras_initlab as initlab
 from keras_initlab import audit, recommend
 from keras_initlab.diagnosis import KINDS
 
+pytestmark = pytest.mark.slow_on_jax
+
 WIDTH = 32
 
 

@@ -29,6 +29,7 @@ def cases():
                 yield pytest.param(name, own, every, marks=marks, id=title)
 
 
+@pytest.mark.seconds
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "kinds", "every"), [*cases()])
 def test_nothing_but_looking(name, kinds, every, tmp_path):

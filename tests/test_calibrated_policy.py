@@ -10,6 +10,8 @@ from zoo import ZOO
 from keras_initlab import TrainedWeightsError, calibrate, recommend
 from keras_initlab.calibration import Calibrated
 
+pytestmark = pytest.mark.slow_on_jax
+
 
 def slow_on_jax(test):
     """Leaves a test to the slow ones there: each operation compiles for each shape."""

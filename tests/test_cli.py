@@ -17,6 +17,8 @@ from keras_initlab import audit, recommend
 from keras_initlab._cli import main
 from keras_initlab._cli._commands import COMMANDS
 
+pytestmark = pytest.mark.slow_on_jax
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -182,6 +182,7 @@ def ended(executor, **more):
     return [run.error for run in found[0].runs]
 
 
+@pytest.mark.seconds
 def test_what_an_executor_cancels_is_told(tmp_path):
     def take(future, task):
         if task.label == "zeros":

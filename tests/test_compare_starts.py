@@ -11,6 +11,8 @@ from keras_initlab.compare._fingerprint import model_fingerprint
 from keras_initlab.compare._starts import built, described, labeled, start
 from keras_initlab.initializers import AdaptiveHe, Orthogonal
 
+pytestmark = pytest.mark.slow_on_jax
+
 initializers = keras.initializers
 
 

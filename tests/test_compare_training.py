@@ -15,6 +15,8 @@ from keras_initlab.compare._progress import Reporter
 from keras_initlab.compare._starts import start
 from keras_initlab.compare._training import Task
 
+pytestmark = pytest.mark.slow_on_jax
+
 EPOCHS, RATE = 4, 0.3
 LABELS = ["he_normal", "zeros"]
 

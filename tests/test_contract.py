@@ -1416,6 +1416,7 @@ each_without_layout = pytest.mark.parametrize(
 vectors = st.lists(SIZES, min_size=1, max_size=2).map(tuple)
 
 
+@pytest.mark.seconds
 @each_layout
 @examples(4)
 @hypothesis.given(kernel_layouts())

@@ -45,6 +45,7 @@ def trained(source, callbacks):
     return model, losses
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     "name",
     [

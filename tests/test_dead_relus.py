@@ -893,6 +893,7 @@ def test_both_ends_of_relu6_without_a_threshold(mode):
         assert result.history[f"{kind}_fraction"] == [share]
 
 
+@pytest.mark.once_a_day
 @pytest.mark.parametrize("mode", MODES)
 def test_a_unit_that_lives_at_masked_positions_only_is_dead(mode):
     layer = layers.Dense(3, "relu")

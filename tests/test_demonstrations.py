@@ -101,6 +101,7 @@ def test_xavier_keeps_tanh_alive_where_large_weights_saturate():
     assert 0.15 < activations["xavier"] < 0.5
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("std", [0.01, 1.0])
 def test_batch_normalization_makes_up_for_bad_weights(std):
     normal = seeded(keras.initializers.RandomNormal, stddev=std)

@@ -11,6 +11,8 @@ import keras_initlab
 import keras_initlab.callbacks
 import keras_initlab.plots
 
+pytestmark = pytest.mark.whole
+
 RECORDS = {
     "ActivationStatistics",
     "Applied",

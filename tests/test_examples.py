@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow_on_jax
+
 FOLDER = Path(__file__).parent.parent / "examples"
 SCRIPTS = sorted(
     path.stem for path in FOLDER.glob("*.py") if path.stem not in ("lab", "quickstart")

@@ -11,6 +11,8 @@ from keras_initlab.callbacks import (
     GradientNormLogger,
 )
 
+pytestmark = pytest.mark.slow_on_jax
+
 KINDS = {
     "mean": "activation_mean",
     "std": "activation_std",

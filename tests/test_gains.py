@@ -20,6 +20,8 @@ from scipy.special import logit
 
 from keras_initlab import fans
 
+pytestmark = pytest.mark.slow_on_jax
+
 
 @pytest.fixture(autouse=True)
 def _no_draws(monkeypatch):
@@ -931,6 +933,7 @@ QUANTIZE = [
 ]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("name", "mode"), QUANTIZE)
 def test_true_fan_in_keeps_the_signal_of_a_quantized_layer(name, mode, rng):
     layer, input_shape = QUANTIZED[name]

@@ -136,6 +136,8 @@ def test_there_are_a_dozen():
     assert {path.name for path in FOLDER.iterdir()} == files
 
 
+@pytest.mark.whole_on_jax
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", MODELS)
 def test_every_backend_recommends_what_the_file_says(name):
     expected = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
@@ -151,11 +153,13 @@ def test_numbers_have_four_digits(name):
         assert float(number) == float(f"{float(number):.4g}")
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", TABLES)
 def test_every_backend_shows_the_table_that_the_file_holds(name):
     assert table(name) == (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", MODELS)
 def test_tables_hold_together(name):
     """What must be true of any table, whatever the policy says."""

@@ -487,6 +487,7 @@ def test_observed_steps_have_the_norms_of_an_every_step_log():
     )
 
 
+@pytest.mark.once_a_day
 @needs_steps_per_execution
 @pytest.mark.parametrize("mode", MODES)
 def test_steps_per_execution(mode):
@@ -752,6 +753,7 @@ def test_logging_is_possible_where_one_device_is_distributed():
     check(logger.history, replay(twin, batches(inputs(), targets())))
 
 
+@pytest.mark.once_a_day
 @pytest.mark.parametrize("mode", MODES)
 def test_two_optimizers_in_a_custom_train_step(mode):
     model = Gan()
@@ -970,6 +972,7 @@ def test_update_ratios_of_weights_that_are_0_are_nan():
     assert np.isnan(ratio).tolist() == [True, False, False]
 
 
+@pytest.mark.once_a_day
 @pytest.mark.parametrize(
     ("name", "mode"),
     [

@@ -118,6 +118,7 @@ def functions():
         yield pytest.param(name, marks=marks)
 
 
+@pytest.mark.seconds
 @hostile.asks("fans", "recommend", "audit", "probe", "calibrate", "reinitialize")
 @pytest.mark.parametrize("function", [*functions()])
 @pytest.mark.parametrize("kind", MODELS)
@@ -144,6 +145,7 @@ def test_more_layers_than_python_stacks_calls(kind):
     assert initlab.reinitialize(model, seed=0).changed
 
 
+@pytest.mark.seconds
 @hostile.asks("fans", "recommend", "audit", "reinitialize")
 def test_models_that_are_called_twice_by_models_that_are_called_twice():
     model = doubled(40)

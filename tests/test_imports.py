@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow_on_jax
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "keras_initlab"
 CALLBACKS = ROOT / "callbacks"
@@ -219,6 +221,7 @@ def test_the_reader_of_imports_sees_them(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.seconds
 def test_importing_loads_nothing_that_only_some_need():
     modules = "keras_initlab, keras_initlab.callbacks, keras_initlab.plots"
     code = (

@@ -208,6 +208,7 @@ def faults(name, rounds):
     return found
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_few_interruptions(name):
     assert not faults(name, 6)

@@ -7,6 +7,8 @@ from oracles import MODES, USUAL, weights_of
 from keras_initlab.callbacks import DeadReLULogger, UnitEvent
 from keras_initlab.callbacks._lives import Lives
 
+pytestmark = pytest.mark.slow_on_jax
+
 STEPS = 6  # of an epoch
 
 

@@ -203,6 +203,7 @@ def write_until_killed(log_class, path, calls, done):
     os._exit(0)
 
 
+@pytest.mark.once_a_day
 @pytest.mark.tensorflow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 # Python 3.12 and later say so; the child only writes a file.

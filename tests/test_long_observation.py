@@ -102,6 +102,7 @@ def test_the_check_can_fail(kept):
     )
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("first", ["callback", "model"])
 def test_nothing_keeps_model_or_callback(kind, first):

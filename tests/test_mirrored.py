@@ -7,6 +7,8 @@ from keras import layers, ops
 
 from keras_initlab.initializers import MirroredOrthogonal
 
+pytestmark = pytest.mark.slow_on_jax
+
 
 def to_numpy(tensor):
     return ops.convert_to_numpy(ops.cast(tensor, "float32")).astype("float64")
@@ -167,6 +169,7 @@ def test_sixty_convolutions(activation, slope, rng):
     assert_linear(network, rng.normal(size=(2, 5, 5, 4)), matrix)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     "activation", ["relu", pytest.param("silu", marks=pytest.mark.slow)]
 )

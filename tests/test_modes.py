@@ -760,6 +760,7 @@ def backing(row, backend):
     return DEMONSTRATIONS[row.feature, row.cell(backend)]
 
 
+@pytest.mark.seconds
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 @pytest.mark.parametrize(
     "row",
@@ -818,6 +819,7 @@ def test_the_check_can_fail(what, monkeypatch):
 # More of MirroredStrategy.
 
 
+@pytest.mark.seconds
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("name", ["adam", "scaled"])
 def test_replicas_train_the_same_weights_with_and_without_the_callbacks(replicas, name):
@@ -834,6 +836,7 @@ def unequal_halves(y, z):
     return sum(each) / 2
 
 
+@pytest.mark.seconds
 @pytest.mark.tensorflow
 def test_replicas_under_a_scaled_loss(replicas):
     same_on_both(replicas["scaled"], scaled)
@@ -862,6 +865,7 @@ def test_replicas_that_draw_train_the_same_weights(more_replicas):
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.seconds
 @pytest.mark.tensorflow
 def test_some_units_fire_on_one_replica_only(replicas):
     """So that dead units of the whole batch mean something."""
@@ -875,6 +879,7 @@ def test_some_units_fire_on_one_replica_only(replicas):
     assert not {0, 1} & set(both)
 
 
+@pytest.mark.seconds
 @pytest.mark.tensorflow
 def test_statistics_of_replicas_are_those_of_the_whole_batch(replicas):
     import replicas as program

@@ -287,6 +287,7 @@ def test_every_step_observed_traces_once():
     assert counter.count == 1
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("every", [1, pytest.param(7, marks=pytest.mark.slow)], ids=str)
 def test_long_training_neither_traces_again_nor_grows(every):
     model, counter = counted()
@@ -566,6 +567,7 @@ def test_no_model_is_kept_alive(moment):
     assert reference() is None
 
 
+@pytest.mark.once_a_day
 @pytest.mark.parametrize(
     "logger",
     [
@@ -694,6 +696,7 @@ def test_a_deep_copy_of_a_callback_is_on_its_own():
     assert_same(figures(originals), figures(copies))
 
 
+@pytest.mark.once_a_day
 @pytest.mark.parametrize("mode", MODES)
 def test_a_train_step_of_the_users(mode):
     runs = []

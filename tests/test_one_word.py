@@ -102,6 +102,7 @@ def marks(name):
     ]
 
 
+@pytest.mark.seconds
 @pytest.mark.filterwarnings("ignore:.*ReLU units")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=marks(n)) for n in CALLED])
 def test_all_speak_with_one_voice(name):

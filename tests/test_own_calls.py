@@ -68,6 +68,8 @@ def trained(mode, callbacks):
     return model
 
 
+@pytest.mark.once_a_day
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     "names", [list(LOGGERS), *([name] for name in LOGGERS)], ids="-".join
 )
@@ -192,6 +194,7 @@ class Own(layers.Dense):
         return y + 0.0 * (ops.sum(self.inner(x)) + ops.sum(self.other(x)))
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_every_kind_of_activation_is_heard(kind):
     other = keras.activations.relu

@@ -70,6 +70,7 @@ def test_tests_are_no_package():
     assert not list((ROOT / "tests").rglob("__init__.py"))
 
 
+@pytest.mark.seconds
 def test_the_wheel_holds_every_source_file(wheel):
     expected = {
         f"keras_initlab/{path}" if path.startswith("callbacks/") else path

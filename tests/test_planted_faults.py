@@ -13,6 +13,8 @@ from keras_initlab.callbacks import (
     GradientNormLogger,
 )
 
+pytestmark = pytest.mark.slow_on_jax
+
 DEPTH, WIDTH, BATCH, STEPS = 30, 16, 16, 4
 QUICK_NAME = "jit" if BACKEND == "jax" else "eager"
 QUICK = MODES[QUICK_NAME]
@@ -97,6 +99,7 @@ def named(logger, rule):
     return {(one.path, one.step) for one in logger.alerts if one.kind == rule}
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     "activation", ["tanh", pytest.param("relu", marks=pytest.mark.slow)]
 )
@@ -167,6 +170,7 @@ def test_nan_that_arises_in_a_step_going_forward(step):
     assert found == {(deep.hidden[15].path, step)}
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("step", [2, pytest.param(0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("index", [20])
 def test_nan_that_arises_in_a_step_going_backward(index, step):

@@ -1132,6 +1132,7 @@ def test_a_graph_that_is_not_what_runs():
         recycled_once(model)
 
 
+@pytest.mark.seconds
 @pytest.mark.tensorflow
 def test_a_model_that_the_first_step_builds():
     model = keras.Sequential([layers.Dense(UNITS, "relu"), layers.Dense(1)])

@@ -14,6 +14,8 @@ import tensorflow as tf
 
 from keras_initlab.callbacks import GradientNormLogger, TensorBoardLog
 
+pytestmark = pytest.mark.slow_on_jax
+
 NAMES = [
     "a,b",
     'quoted "name"',

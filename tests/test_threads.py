@@ -91,6 +91,7 @@ def global_functions():
     return [jax.grad, jax.value_and_grad]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_overlapping_fits_leave_all_as_it_was_and_see_their_own(kind):
     overlap, before = Overlap(), global_functions()

@@ -9,6 +9,8 @@ import pytest
 
 import keras_initlab as initlab
 
+pytestmark = pytest.mark.slow_on_jax
+
 FOLDER = Path(__file__).parent / "benchmarks"
 DIGITS, MNIST, PIXELS = "mlp 3 relu", "vgg relu", "u-net relu"
 
@@ -70,6 +72,7 @@ def test_an_unfinished_line_is_dropped(bench, path, torn, finished):
     assert [json.loads(line)["score"] for line in lines] == [*scores, 0.9]
 
 
+@pytest.mark.seconds
 def test_quick_runs_and_resumes(bench, path, monkeypatch, capsys):
     options = ["--quick", "--combinations", DIGITS, "--results", str(path)]
     options += ["--arms", "default", "ours"]
