@@ -11,7 +11,9 @@ from keras_initlab import (
     Recommendation,
     StructureChangedError,
     TrainedWeightsError,
+    calibrate,
     recommend,
+    reinitialize,
 )
 
 
@@ -417,6 +419,24 @@ def test_only_some_kernels(only, expected):
             strict=True,
         ):
             np.testing.assert_array_equal(to_numpy(one), to_numpy(other))
+
+
+def test_layers_may_be_named_by_themselves():
+    for function in (
+        lambda model, only: recommend(model).apply(seed=0, only=only),
+        lambda model, only: reinitialize(model, seed=0, only=only),
+        lambda model, only: calibrate(model, np.eye(16), only=only),
+    ):
+        for as_given in (lambda layer: layer, lambda layer: [layer]):
+            hidden = layers.Dense(16, name="hidden")
+            model = keras.Sequential([Input((16,)), hidden, layers.Dense(4)])
+            changed = function(model, as_given(hidden)).changed
+            assert changed
+            assert all("/hidden/" in path for path in changed)
+    other = layers.Dense(3, name="other")
+    other.build((None, 16))
+    with pytest.raises(ValueError, match=r"Received: only=\['other'\]"):
+        recommend(model).apply(seed=0, only=[other])
 
 
 def test_names_that_are_part_of_a_name_do_not_count():

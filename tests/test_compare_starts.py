@@ -211,6 +211,7 @@ def need_key(initializer, *, width): ...
     ("build", "match"),
     [
         (3, "build=3"),
+        (studies.build(), "build=<Sequential"),
         (need_two, "build needs a, b"),
         (need_key, "build needs initializer, width"),
         (dict, "dict, no model"),

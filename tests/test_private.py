@@ -209,7 +209,9 @@ def without(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*ReLU units")
-@pytest.mark.parametrize("name", [*NAMES, "CompileLoss", "python_random"])
+@pytest.mark.parametrize(
+    "name", [*NAMES, "CompileLoss", "get_keras_mask", "python_random"]
+)
 def test_each_function_works_or_says_what_is_missing(without, name):
     without(name)
     for function in FUNCTIONS.values():

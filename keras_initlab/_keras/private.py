@@ -190,8 +190,9 @@ def copy_notes(source: Any, target: Any) -> None:
 
 
 def mask_of(tensor: Any) -> Any:
-    """The mask that Keras has noted at a tensor, or None."""
-    return _read(tensor, "_keras_mask", None)
+    """The mask that Keras has noted at a tensor, or for it, or None."""
+    module = "keras.src.backend.common.masking"
+    return _imported(module, "get_keras_mask")(tensor)
 
 
 def global_state() -> dict[str, Any]:

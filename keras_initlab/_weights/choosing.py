@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import keras
+
 from .._core.errors import message
 
 Item = TypeVar("Item")
@@ -12,7 +14,7 @@ Item = TypeVar("Item")
 
 def chosen(
     items: Sequence[Item],
-    only: Sequence[str] | Callable[[Any], bool] | None,
+    only: Any,
     path_of: Callable[[Item], str],
     seen_as: Callable[[Item], Any] = lambda item: item,
 ) -> list[Item]:
@@ -20,8 +22,8 @@ def chosen(
 
     Args:
         items: what there is.
-        only: paths of variables or of layers, one or several; a function that says
-            whether an item is meant; or None for all.
+        only: paths of variables or of layers, or layers themselves, one or several; a
+            function that says whether an item is meant; or None for all.
         path_of: gives an item's path.
         seen_as: gives what a function in `only` is asked about.
 
@@ -30,11 +32,13 @@ def chosen(
     """
     if only is None:
         return list(items)
+    if isinstance(only, (str, keras.Layer)):  # a layer can be called, too
+        only = [only]
     if callable(only):
         return [item for item in items if only(seen_as(item))]
-    names = [only] if isinstance(only, str) else only
-    if not isinstance(names, (list, tuple, set)):
+    if not isinstance(only, (list, tuple, set)):
         raise ValueError(_unknown(f"only={only!r}", items, path_of))
+    names = [one.path if isinstance(one, keras.Layer) else one for one in only]
     unknown = [n for n in names if not any(_is_in(path_of(i), n) for i in items)]
     if unknown:
         raise ValueError(_unknown(f"only={unknown}", items, path_of))

@@ -33,7 +33,7 @@ class _Place:
 def reinitialize(
     model: keras.Model,
     seed: int | None = None,
-    only: Sequence[str] | Callable[[Any], bool] | None = None,
+    only: Sequence[Any] | Callable[[Any], bool] | None = None,
     reset_optimizer: bool = False,
 ) -> Applied:
     """Draws every variable anew by its own layer's initializer.
@@ -54,8 +54,8 @@ def reinitialize(
     Args:
         model: a built Keras model or layer of any kind.
         seed: a non-negative int for repeatable weights; None for fresh ones.
-        only: paths of variables or layers, or a function of a variable that says
-            whether to draw it; None for all.
+        only: paths of variables or layers, or layers themselves; or a function of a
+            variable that says whether to draw it; None for all.
         reset_optimizer: also set the optimizer's slots and step count back.
 
     Returns:
@@ -196,7 +196,7 @@ def _used_by(copy: Any, layer: Any) -> dict[int, Any]:
 
 
 def _chosen(
-    places: list[_Place], only: Sequence[str] | Callable[[Any], bool] | None
+    places: list[_Place], only: Sequence[Any] | Callable[[Any], bool] | None
 ) -> list[_Place]:
     drawable = [place for place in places if "float" in place.variable.dtype]
     meant = chosen(

@@ -40,7 +40,7 @@ def calibrate(
     center_bias: bool = False,
     orthogonal: bool = False,
     training: bool = False,
-    only: Sequence[str] | Callable[[Kernel], bool] | None = None,
+    only: Sequence[Any] | Callable[[Kernel], bool] | None = None,
     seed: int | None = None,
     overwrite: bool = False,
 ) -> Calibrated:
@@ -89,8 +89,9 @@ def calibrate(
         training: the mode in which the model runs. By default, dropout does nothing
             and batch normalization uses its moving statistics; these and the states
             of Keras's random generators are the same afterwards in any case.
-        only: paths of kernels or layers, or a function of a kernel (with `variable`,
-            `layer`, `axes`) that says whether to calibrate it; None for all.
+        only: paths of kernels or layers, or layers themselves; or a function of a
+            kernel (with `variable`, `layer`, `axes`) that says whether to calibrate it;
+            None for all.
         seed: a non-negative int for repeatable orthogonal kernels; None for fresh ones.
         overwrite: also change weights that look trained.
 
@@ -156,7 +157,7 @@ def calibrate(
 
 
 def _meant(
-    model: keras.Model, only: Sequence[str] | Callable[[Kernel], bool] | None
+    model: keras.Model, only: Sequence[Any] | Callable[[Kernel], bool] | None
 ) -> list[Kernel]:
     found = kernels(model)
     if not found:

@@ -27,7 +27,7 @@ def apply_rows(
     model: keras.Model,
     rows: Sequence[Row],
     seed: int | None,
-    only: Sequence[str] | Callable[[Row], bool] | None,
+    only: Sequence[Any] | Callable[[Row], bool] | None,
     overwrite: bool,
     reset_optimizer: bool,
     dry_run: bool,

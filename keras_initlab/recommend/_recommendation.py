@@ -64,7 +64,7 @@ class Recommendation(Report[Row]):
     def apply(
         self,
         seed: int | None = None,
-        only: Sequence[str] | Callable[[Row], bool] | None = None,
+        only: Sequence[Any] | Callable[[Row], bool] | None = None,
         overwrite: bool = False,
         reset_optimizer: bool = False,
         dry_run: bool = False,
@@ -85,8 +85,8 @@ class Recommendation(Report[Row]):
 
         Args:
             seed: a non-negative int for repeatable weights; None for fresh ones.
-            only: paths of kernels or layers, or a function `row -> bool`; None for
-                all.
+            only: paths of kernels or layers, or layers themselves; or a function
+                `row -> bool`; None for all.
             overwrite: also overwrite weights that look trained.
             reset_optimizer: also set the optimizer's slots and step count back.
             dry_run: check and draw everything, and write nothing. With the `seed` that
