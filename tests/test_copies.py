@@ -148,3 +148,19 @@ def test_logs(name, way, tmp_path):
     fit(relu_model(), way(norms))
     fit(relu_model(), norms)
     assert any(tmp_path.iterdir())
+
+
+@each_kind
+def test_a_history_is_that_of_one_model(kind):
+    settings = {"seed": 0} if kind is DormantUnitRecycler else {}
+    model, callback = relu_model(), new(kind, **settings)
+    index = {"DeadReLULogger": "epoch"}.get(kind.__name__, "step")
+    for _ in range(2):
+        fit(model, callback)
+    whole = len(callback.history[index])
+    copied = copy.deepcopy(callback)
+    assert len(copied.history[index]) == whole
+    fit(model, copied)
+    fit(relu_model(), callback)
+    assert 2 * len(copied.history[index]) == whole
+    assert 2 * len(callback.history[index]) == whole
