@@ -803,7 +803,7 @@ def test_silent_by_default(two_layers, capsys):
     [
         ({"every": 0}, "every=0"),
         ({"every": 2.5}, "every=2.5"),
-        ({"verbose": 2}, "verbose='?2"),
+        ({"verbose": 3}, "verbose=3"),
         ({"log_to": [None]}, r"log_to=\[None\]"),
     ],
     ids=str,

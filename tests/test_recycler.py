@@ -1092,7 +1092,7 @@ def test_there_is_no_picture():
         ({"stop": 2.5}, "stop=2.5"),
         ({"start": 5, "stop": 5}, "stop=5, start=5"),
         ({"seed": -1}, "seed=-1"),
-        ({"verbose": 2}, "verbose='2'"),
+        ({"verbose": 3}, "verbose=3"),
         ({"log_to": 3}, "log_to=3"),
     ],
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ._finding import NOT_FINITE, Finding
-from ._thresholds import SIGNAL_LEAP, SIGNAL_SPAN
+from ._thresholds import ALIKE, SIGNAL_LEAP, SIGNAL_SPAN
 
 _LAYERS_TO_KNOW = 6
 # A branch that starts from zeros is constant in the first step only; a few ReLU units
@@ -82,7 +82,7 @@ class SignalRules:
                     "constant outputs",
                     path,
                     0.0,
-                    (0.0, math.inf),
+                    (ALIKE, math.inf),
                     text,
                     cure,
                     step=step,

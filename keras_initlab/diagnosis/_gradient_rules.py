@@ -17,6 +17,7 @@ from ._thresholds import (
     GRADIENT_LEAP_IN_TIME,
     GRADIENT_SPAN,
     LARGE_UPDATE,
+    LEAST_GRADIENT,
 )
 
 _STEPS_TO_KNOW, _KERNELS_TO_KNOW, _ZEROS_TO_KNOW = 10, 6, 3
@@ -87,7 +88,7 @@ class Rules:
                     "no gradient",
                     path,
                     0.0,
-                    (0.0, math.inf),
+                    (LEAST_GRADIENT, math.inf),
                     f"got a gradient of exactly 0 in {count} steps",
                     "All units after it may be dead, or the loss may not depend on it.",
                     step=seen.step,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ._finding import KINDS, NOT_FINITE, Finding
 from ._spans import change, directions, tail, within
-from ._thresholds import ALIKE, INPUT_SPAN, LOST_SHARE
+from ._thresholds import ALIKE, INPUT_SPAN, LEAST_GRADIENT, LOST_SHARE
 
 if TYPE_CHECKING:
     from ..probing import LayerSignal
@@ -163,14 +163,15 @@ def _backward(layers: Sequence[LayerSignal]) -> Iterator[Finding]:
         return
     if not any(norms):
         text = "gets no gradient, nor does any other layer with a kernel"
-        path, expected = kernels[-1].path, (0.0, math.inf)
+        path, expected = kernels[-1].path, (LEAST_GRADIENT, math.inf)
         yield Finding("no gradient", path, 0.0, expected, text, _DEAD)
         return
     base = next(norm for norm in reversed(norms) if norm)
     for one, norm in zip(kernels, norms, strict=True):
         if not norm:
             text = "gets no gradient for what it returns"
-            yield Finding("no gradient", one.path, 0.0, (0.0, math.inf), text, _DEAD)
+            expected = LEAST_GRADIENT, math.inf
+            yield Finding("no gradient", one.path, 0.0, expected, text, _DEAD)
     living = [(o, n) for o, n in zip(kernels, norms, strict=True) if n]
     sizes: list[float | None] = [n for _, n in reversed(living)]
     for kind, is_beyond, limit in directions("gradient"):

@@ -18,6 +18,8 @@ SPAN_OF_A_BATCH = 1e3
 INPUT_SPAN = 10.0
 # Rounding alone makes float32 outputs that should be alike differ by about 1e-7.
 ALIKE = 1e-6
+# The smallest number that float32 resolves in full: a gradient below it is none.
+LEAST_GRADIENT = 2.0**-126
 # A layer of which more than half is lost has less than half of its width.
 LOST_SHARE = 0.5
 
