@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_initlab._core.errors import check_finite, message
 from keras_initlab._keras.private import sublayers
-from keras_initlab.diagnosis import Finding
+from keras_initlab.diagnosis import LOST_SHARE, Finding
 from keras_initlab.inspection import activation_of
 from keras_initlab.signal import Measured, Recipe
 
@@ -211,19 +211,19 @@ class DeadReLULogger(ObservingCallback):
         """Notes the layers of which most units let no gradient through."""
         assert self._last_step is not None
         is_known = not self._sampled[-1] or self._count >= _STEPS_TO_KNOW
-        limit = MOST if is_known else 1.0
+        limit = LOST_SHARE if is_known else 1.0
         for kind, cure in _CURES.items():
             for path in self._watched:
                 lives = self._lives[path]
                 share = lives.share(kind)
-                if share > MOST and share >= limit:
+                if share > LOST_SHARE and share >= limit:
                     count = len(getattr(lives, kind)[-1])
                     text = f"has {count} of {lives.units} units {kind} ({share:.0%})"
                     found = Finding(
                         f"{kind} units",
                         path,
                         share,
-                        (0.0, MOST),
+                        (0.0, LOST_SHARE),
                         text,
                         cure,
                         step=self._last_step,
@@ -255,8 +255,6 @@ class DeadReLULogger(ObservingCallback):
         return columns
 
 
-# More than half of the units: what a random ReLU layer shows of a single example.
-MOST = 0.5
 # A sample of fewer steps overstates: only a layer without any living unit shows.
 _STEPS_TO_KNOW = 10
 _NAMES = {"dead": "dead_relu_fraction", "saturated": "saturated_fraction"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +13,6 @@ from rich.console import Console
 import keras_initlab.plots as plots
 from keras_initlab._core.errors import check_verbose, message
 from keras_initlab._core.pandas import load_pandas
-from keras_initlab._keras.private import without_model
 from keras_initlab.diagnosis import Finding
 from keras_initlab.signal import (
     Measured,
@@ -25,6 +23,7 @@ from keras_initlab.signal import (
 )
 
 from ._alerts import Alerts
+from ._copying import Copied
 from ._logs import Log, Logs
 from ._schedule import Schedule, schedule
 
@@ -33,7 +32,7 @@ class NothingToWatchError(Exception):
     """A model has nothing that a callback could watch, which stops no training."""
 
 
-class ObservingCallback(keras.callbacks.Callback):
+class ObservingCallback(Copied, keras.callbacks.Callback):
     """Base of the callbacks that observe training steps.
 
     Args:
@@ -75,32 +74,6 @@ class ObservingCallback(keras.callbacks.Callback):
         self._is_idle = False  # in a training without anything to watch
         self._summary: tuple[dict[str, float], str] | None = None
         self.reset()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles hold: not the model, so that they watch nothing."""
-        return without_model({**vars(self), **self._unbound()})
-
-    def _unbound(self) -> dict[str, Any]:
-        """The attributes that belong to a model, as they are without one."""
-        nothing = dict.fromkeys(("_seen_model", "_observer", "_training", "_summary"))
-        asked: Any = self.layers
-        is_many = isinstance(asked, (list, tuple))
-        layers = [_path_of(one) for one in asked] if is_many else _path_of(asked)
-        asides = {"_outer": [], "_is_aside": False, "_is_idle": False}
-        return {**nothing, **asides, "recipe": Recipe(), "layers": layers}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        # The functions of the user's are called by the copy, too: what they belong to,
-        # as a run of an experiment tracker, may be anything.
-        for one in (*self.logs, self._schedule, self._alerts.send_line):
-            if not type(one).__module__.startswith("keras_initlab."):
-                memo[id(one)] = one
-        found = memo[id(self)] = type(self).__new__(type(self))
-        found.__dict__.update(copy.deepcopy(self.__getstate__(), memo))
-        return found
-
-    def __copy__(self) -> Any:
-        return copy.deepcopy(self, {id(log): log for log in self.logs})
 
     def wants(self, step: int) -> bool:
         """Whether to observe this step; the first of every epoch always is."""
@@ -300,11 +273,6 @@ def _trained_within(model: Any, outer: Any) -> str:
         "be observed",
         "Pass a second callback to the inner `fit`.",
     )
-
-
-def _path_of(layer: Any) -> Any:
-    """What finds a layer in a copy of its model; a path, or None, as it is."""
-    return getattr(layer, "path", None) or getattr(layer, "name", layer)
 
 
 def _move_to_front(callbacks: Any) -> None:

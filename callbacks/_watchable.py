@@ -9,7 +9,7 @@ import keras
 
 from keras_initlab._core.errors import message
 from keras_initlab._keras.paths import own_variables
-from keras_initlab._keras.private import all_layers
+from keras_initlab._keras.private import all_layers, is_of_keras_layers
 from keras_initlab.inspection import (
     activation_of,
     operation_paths,
@@ -35,7 +35,7 @@ def can_break(operation: Any) -> bool:
     """
     if not isinstance(operation, keras.layers.Layer):
         return type(operation).__name__ not in _MOVING
-    is_own = type(operation).__module__.startswith("keras.src.layers")
+    is_own = is_of_keras_layers(operation)
     is_lambda = isinstance(operation, keras.layers.Lambda)
     has_activation = activation_of(operation) is not None
     return not is_own or is_lambda or bool(own_variables(operation)) or has_activation

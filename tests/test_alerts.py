@@ -14,7 +14,14 @@ from keras_initlab.callbacks import (
     GradientNormLogger,
 )
 from keras_initlab.callbacks._alerts import Alerts
-from keras_initlab.diagnosis import Finding, Observation, Rules, Signal, SignalRules
+from keras_initlab.diagnosis import (
+    KINDS,
+    Finding,
+    Observation,
+    Rules,
+    Signal,
+    SignalRules,
+)
 
 pytestmark = pytest.mark.slow_on_jax
 
@@ -115,7 +122,15 @@ def observation(norms=(), step=0, totals=None, ratios=None, kernels=None, **othe
 
 def judged(*seen):
     rules = Rules()
-    return [(a.kind, a.path, a.step) for one in seen for a in rules.judge(one)]
+    found = [a for one in seen for a in rules.judge(one)]
+    assert all(map(is_beyond, found))
+    return [(a.kind, a.path, a.step) for a in found]
+
+
+def is_beyond(one):
+    """Whether what was measured is not what was expected; NaN never is."""
+    low, high = one.expected
+    return one.kind in KINDS and not low <= one.measured <= high
 
 
 # 99 and 101 times larger before layer 4 than after it; 9e4 and 1.1e5 over all.
@@ -252,6 +267,7 @@ def signals(sizes, given=None, **figures):
 def judged_signals(*seen):
     rules = SignalRules()
     found = [alert for i, one in enumerate(seen) for alert in rules.judge(i, one)]
+    assert all(map(is_beyond, found))
     return [(alert.kind, alert.path) for alert in found]
 
 

@@ -44,36 +44,28 @@ def message(rule: str, received: str, cure: str = "") -> str:
 
 def check_positive(name: str, value: Any, usual: float) -> float:
     """Returns `value` as a float, or raises if it is not positive and finite."""
-    if isinstance(value, bool) or not _is_real(value) or not 0 < value < math.inf:
-        raise ValueError(
-            message(
-                f"`{name}` must be a positive, finite number.",
-                f"{name}={value!r}",
-                f"The usual value is {usual}.",
-            )
-        )
-    return float(value)
+    is_right = _is_number(value) and value > 0
+    return _checked(name, value, usual, is_right, "a positive, finite number")
 
 
 def check_non_negative(name: str, value: Any, usual: float) -> float:
     """Returns `value` as a float, or raises if it is negative or not finite."""
-    if isinstance(value, bool) or not _is_real(value) or not 0 <= value < math.inf:
-        raise ValueError(
-            message(
-                f"`{name}` must be a finite number that is not negative.",
-                f"{name}={value!r}",
-                f"The usual value is {usual}.",
-            )
-        )
-    return float(value)
+    is_right = _is_number(value) and value >= 0
+    return _checked(
+        name, value, usual, is_right, "a finite number that is not negative"
+    )
 
 
 def check_finite(name: str, value: Any, usual: float) -> float:
     """Returns `value` as a float, or raises if it is no finite number."""
-    if isinstance(value, bool) or not _is_real(value):
+    return _checked(name, value, usual, _is_number(value), "a finite number")
+
+
+def _checked(name: str, value: Any, usual: float, is_right: bool, rule: str) -> float:
+    if not is_right:
         raise ValueError(
             message(
-                f"`{name}` must be a finite number.",
+                f"`{name}` must be {rule}.",
                 f"{name}={value!r}",
                 f"The usual value is {usual}.",
             )
@@ -83,7 +75,7 @@ def check_finite(name: str, value: Any, usual: float) -> float:
 
 def check_count(name: str, value: Any, usual: int, least: int = 1) -> int:
     """Returns `value` as an int, or raises if it is not a whole number >= `least`."""
-    is_whole = _is_real(value) and not isinstance(value, bool) and value == value // 1
+    is_whole = _is_number(value) and value == value // 1
     if not is_whole or value < least:
         raise ValueError(
             message(
@@ -126,8 +118,11 @@ def check_verbose(verbose: Any) -> int:
     return known[verbose]
 
 
-def _is_real(value: Any) -> bool:
-    if getattr(value, "ndim", 0):  # NumPy before 2.4 takes an array of one for it
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite, real number."""
+    if isinstance(value, bool) or getattr(
+        value, "ndim", 0
+    ):  # NumPy before 2.4 takes an array of one for it
         return False
     try:
         return math.isfinite(value)

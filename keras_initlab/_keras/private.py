@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -69,6 +69,11 @@ def sublayers(layer: Any) -> Sequence[Any]:
     """The layers that a layer holds itself; none for an operation that is no layer."""
     is_layer = isinstance(layer, keras.Layer)
     return _read(layer, "_layers", _NOTHING if is_layer else ())
+
+
+def is_of_keras_layers(operation: Any) -> bool:
+    """Whether an operation is one of Keras's layers, and of no model or application."""
+    return type(operation).__module__.startswith("keras.src.layers")
 
 
 def own_trainable(layer: Any) -> list[Any]:
@@ -220,22 +225,17 @@ def compile_loss(loss: Any, weights: Any = None, output_names: Any = None) -> An
     return make(loss, weights, output_names=output_names)
 
 
-def with_own_loss(model: Any) -> AbstractContextManager[Any] | None:
-    """A context in which the compiled loss is a copy; None for a model without one."""
+def with_own_loss(model: Any) -> AbstractContextManager[Any]:
+    """A context in which the compiled loss is a copy, whose metrics may be updated."""
     kind = _imported("keras.src.trainers.compile_utils", "CompileLoss")
     # A model that is not compiled has None, or a loss that Keras has yet to make.
-    compiled = _read(
-        model, "_compile_loss", None if not _is_compiled(model) else _NOTHING
-    )
+    is_compiled = getattr(model, "compiled", False)
+    compiled = _read(model, "_compile_loss", _NOTHING if is_compiled else None)
     if not isinstance(compiled, kind):
-        return None
+        return nullcontext()
     names = compiled.output_names
     given = _read(compiled, "_user_loss"), _read(compiled, "_user_loss_weights")
     return replaced(model, "_compile_loss", compile_loss(*given, output_names=names))
-
-
-def _is_compiled(model: Any) -> bool:
-    return bool(getattr(model, "compiled", False))
 
 
 def training_loss(model: Any, x: Any, y: Any, outputs: Any, weights: Any) -> Any:

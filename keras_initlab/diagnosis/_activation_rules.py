@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ._finding import NOT_FINITE, Finding
-from ._thresholds import ALIKE, SIGNAL_LEAP, SIGNAL_SPAN
+from ._thresholds import ALIKE, FINITE, LARGEST, SIGNAL_LEAP, SIGNAL_SPAN
 
 _LAYERS_TO_KNOW = 6
 # A branch that starts from zeros is constant in the first step only; a few ReLU units
@@ -95,12 +95,11 @@ def _not_finite(step: int, seen: Mapping[str, Signal]) -> Finding | None:
         if not math.isfinite(one.mean) or math.isinf(one.largest):
             text = f"returns the first numbers that are not finite (mean {one.mean})"
             cure = "Look at its weights and its input; lower the learning rate."
-            return Finding(
-                NOT_FINITE, path, one.mean, (-math.inf, math.inf), text, cure, step=step
-            )
+            shown = one.largest if math.isfinite(one.mean) else one.mean
+            return Finding(NOT_FINITE, path, shown, FINITE, text, cure, step=step)
         if not math.isfinite(one.std):
             text = f"returns numbers up to {one.largest:.3g}, whose squares overflow"
-            most = math.sqrt(float(np.finfo("float32").max))
+            most = math.sqrt(LARGEST)
             return Finding(
                 "exploding signal", path, one.largest, (0, most), text, _CURE, step=step
             )

@@ -12,6 +12,7 @@ import numpy as np
 
 from ._finding import NOT_FINITE, Finding
 from ._thresholds import (
+    FINITE,
     GRADIENT_LEAP,
     GRADIENT_LEAP_APART,
     GRADIENT_LEAP_IN_TIME,
@@ -151,7 +152,7 @@ def _not_finite(seen: Observation) -> Finding | None:
                 NOT_FINITE,
                 path,
                 float(np.sum(total)),
-                (-math.inf, math.inf),
+                FINITE,
                 f"returns the first numbers that are not finite (their sum is "
                 f"{np.sum(total)})",
                 "Look at its weights and at what it receives; lower the learning rate.",
@@ -164,7 +165,7 @@ def _not_finite(seen: Observation) -> Finding | None:
                 NOT_FINITE,
                 path,
                 norm,
-                (-math.inf, math.inf),
+                FINITE,
                 f"is the last layer, and so the first backward, with a gradient of "
                 f"{norm}, while every output is finite",
                 "Look at the derivative of what follows it: of √0, log 0 or 0/0.",

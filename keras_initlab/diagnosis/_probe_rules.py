@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ._finding import KINDS, NOT_FINITE, Finding
 from ._spans import change, directions, tail, within
-from ._thresholds import ALIKE, INPUT_SPAN, LEAST_GRADIENT, LOST_SHARE
+from ._thresholds import ALIKE, FINITE, INPUT_SPAN, LEAST_GRADIENT, LOST_SHARE
 
 if TYPE_CHECKING:
     from ..probing import LayerSignal
@@ -94,7 +94,7 @@ def _not_finite(
         path = layers[-1].path
         text = f"is the last to return finite outputs, of which the loss is {loss}"
         cure = "Look at the loss: it may take the log of 0."
-        return Finding(NOT_FINITE, path, loss, (-math.inf, math.inf), text, cure)
+        return Finding(NOT_FINITE, path, loss, FINITE, text, cure)
     return stopped
 
 
@@ -109,7 +109,7 @@ def _no_finite_gradient(layers: Sequence[LayerSignal]) -> Finding | None:
                 f"{bad[0]}, while all outputs are finite"
             )
             cure = "Look at the derivative of what follows it: of √0, log 0 or 0/0."
-            return Finding(NOT_FINITE, one.path, bad[0], (0.0, math.inf), text, cure)
+            return Finding(NOT_FINITE, one.path, bad[0], FINITE, text, cure)
     return None
 
 

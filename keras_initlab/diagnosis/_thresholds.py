@@ -1,5 +1,7 @@
 """Every number beyond which something is wrong, with the argument for it."""
 
+import numpy as np
+
 # ---- weights -------------------------------------------------------------------------
 
 # The textbook's schemes differ by factors of up to 2; SpectralNorm's 0.9 is half of a
@@ -7,6 +9,12 @@
 GAIN_BELOW, GAIN_ABOVE = 3.0, 2.0
 # Singular values of an orthogonal kernel in half precision differ by less.
 LEAST_SINGULAR_RATIO = 0.99
+
+# ---- anywhere ------------------------------------------------------------------------
+
+# What float32, in which models compute, can hold.
+LARGEST = float(np.finfo("float32").max)
+FINITE = -LARGEST, LARGEST
 
 # ---- a signal, on one batch ----------------------------------------------------------
 
@@ -20,7 +28,8 @@ INPUT_SPAN = 10.0
 ALIKE = 1e-6
 # The smallest number that float32 resolves in full: a gradient below it is none.
 LEAST_GRADIENT = 2.0**-126
-# A layer of which more than half is lost has less than half of its width.
+# A layer of which more than half is lost has less than half of its width. A random ReLU
+# layer shows half of its units as 0 of a single example.
 LOST_SHARE = 0.5
 
 # ---- a training, step by step --------------------------------------------------------

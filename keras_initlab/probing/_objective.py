@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -11,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from .._core.errors import message
-from .._keras.private import all_layers, compile_loss, training_loss, with_own_loss
+from .._keras.private import all_layers, compile_loss, training_loss
 from ._batch import Batch
 from ._figures import is_signal
 
@@ -87,11 +86,6 @@ def _is_loss(one: Any) -> bool:
         return callable(keras.losses.get(one))
     except ValueError:
         return False
-
-
-def own_loss(model: Any) -> AbstractContextManager[None]:
-    """A context in which the compiled loss is a copy, whose metrics may be updated."""
-    return with_own_loss(model) or nullcontext()
 
 
 def _projection(outputs: Any) -> Any:

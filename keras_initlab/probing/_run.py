@@ -13,14 +13,14 @@ from .._core.arrays import to_numpy
 from .._core.random import same_random_state
 from .._core.transaction import within
 from .._keras.kinds import kernels
-from .._keras.private import takes_training
+from .._keras.private import takes_training, with_own_loss
 from ..inspection import variable_paths
 from ..signal import recording
 from ._backend import adapter
 from ._batch import Batch
 from ._figures import is_signal, measured
 from ._layers import LayerSignal, layer_signals
-from ._objective import Objective, own_loss
+from ._objective import Objective
 from ._observer import Observer, weights_of
 from ._weights import WeightSignal, weight_signal
 
@@ -69,7 +69,7 @@ def run(model: Any, batch: Batch, objective: Objective, training: bool) -> Passe
     ]
     recorded = recording(operations, observer.on_return, activated)
     loss, gradients = within(
-        (same_random_state(), own_loss(model), recorded),
+        (same_random_state(), with_own_loss(model), recorded),
         lambda: backward.run(forward, [variable.value for variable in variables]),
     )
     slopes = _slopes(variables, gradients)
