@@ -15,6 +15,7 @@ from keras_initlab._keras.private import (
     has_nodes,
     history_in_graph,
     inbound_nodes,
+    is_of_keras,
 )
 
 
@@ -24,7 +25,7 @@ def check_graph(model: Any) -> None:
     graphs = [part for part in parts if part is model or _has_graph(part)]
     for part in graphs:
         owner = next(kind for kind in type(part).__mro__ if "call" in vars(kind))
-        is_plain = _has_graph(part) and owner.__module__.startswith("keras.")
+        is_plain = _has_graph(part) and is_of_keras(owner)
         if not is_plain:
             raise UnsupportedModelError(
                 message(
@@ -62,11 +63,6 @@ def has_kernels(operation: Any) -> bool:
     """Whether an operation has kernels, its own or those of layers inside it."""
     parts = all_layers(operation)
     return any(own_kernels(part).layouts for part in parts)
-
-
-def is_keras(operation: Any) -> bool:
-    """Whether an operation is one of Keras's, so that what it does is known."""
-    return type(operation).__module__.startswith("keras.")
 
 
 def described(operation: Any) -> str:

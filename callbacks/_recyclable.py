@@ -15,7 +15,13 @@ import numpy as np
 from keras import layers
 
 from keras_initlab._activations import check_pointwise, resolve
-from keras_initlab._keras.kinds import own_kernels, variable_of
+from keras_initlab._keras.kinds import (
+    channel_axis,
+    is_as_recorded,
+    own_kernels,
+    part_of,
+    variable_of,
+)
 from keras_initlab._keras.paths import own_variables
 from keras_initlab._keras.private import all_layers, sublayers
 from keras_initlab.inspection import (
@@ -24,13 +30,12 @@ from keras_initlab.inspection import (
     operation_paths,
     read_calls,
 )
-from keras_initlab.signal import Reduction, channel_axis, mean_size_per_unit
+from keras_initlab.signal import Reduction, mean_size_per_unit
 
 from ._model_graph import (
     check_graph,
     described,
     has_kernels,
-    is_keras,
     output_operations,
 )
 from ._unit_axis import UnitAxis, after, normalized_axis
@@ -157,7 +162,7 @@ class _Graph:
 
     def read(self, layer: Any) -> Recyclable:
         """Returns a layer with all that its units pass and meet, or raises `Skip`."""
-        if not (is_keras(layer) and isinstance(layer, _PRODUCERS)):
+        if not (is_as_recorded(layer) and part_of(layer, "kernel").is_plain):
             kind = type(layer).__name__
             raise Skip(f"is a {kind}, neither dense nor a convolution", is_usual=True)
         places = [i for i, call in enumerate(self.calls) if call.operation is layer]
@@ -221,7 +226,7 @@ class _Graph:
         """Where the units lie after a call without kernels that keeps them apart."""
         call = self.calls[index]
         operation = call.operation
-        if len(call.inputs) != 1 or not is_keras(operation):
+        if len(call.inputs) != 1 or not is_as_recorded(operation):
             raise Skip(f"goes into {described(operation)}")
         if is_activation(operation):
             _check_pointwise(operation, activation_of(operation))
@@ -240,13 +245,13 @@ class _Graph:
     def _reader(self, index: int, axis: UnitAxis) -> Reader:
         call = self.calls[index]
         layer = call.operation
-        known = (kind for kind in _READERS if isinstance(layer, kind))
-        kind = next(known, None)
-        if kind is None or not is_keras(layer) or len(call.inputs) != 1:
+        # The kernel that meets the input first.
+        name = next(iter(own_kernels(layer).layouts), "")
+        inputs = part_of(layer, name).reads
+        if inputs is None or not is_as_recorded(layer) or len(call.inputs) != 1:
             raise Skip(f"goes into {described(layer)}")
         if channel_axis(layer) != axis.number:
             raise Skip(f"goes into {described(layer)}, which reads another axis")
-        name, inputs = _READERS[kind]
         variable = variable_of(layer, name)
         self._check_own(layer, [variable])
         return Reader(variable, inputs, axis, getattr(layer, "groups", 1))
@@ -263,20 +268,6 @@ class _Graph:
         weights = [v for v in variables if not _is_statistic(layer, v)]
         if not (layer.trainable and all(v.trainable for v in weights)):
             raise Skip(f"would change {described(layer)}, which is frozen", False, True)
-
-
-_PRODUCERS = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
-# The kernel that meets the input first, and its axis of inputs.
-_READERS: dict[Any, tuple[str, int]] = {
-    layers.Dense: ("kernel", -2),
-    (layers.Conv1D, layers.Conv2D, layers.Conv3D): ("kernel", -2),
-    (layers.DepthwiseConv1D, layers.DepthwiseConv2D): ("kernel", -2),
-    (layers.SeparableConv1D, layers.SeparableConv2D): ("depthwise_kernel", -2),
-    (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose): (
-        "kernel",
-        -1,
-    ),
-}
 
 
 def _sizes(operation: Any, axis: UnitAxis) -> Reduction:

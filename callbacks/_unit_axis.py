@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from keras import layers
 
-from keras_initlab.signal import channel_axis
+from keras_initlab._keras.kinds import Units, channel_axis, kind_of
 
 
 @dataclass(frozen=True)
@@ -47,59 +46,18 @@ def normalized_axis(layer: Any) -> int:
 
 def after(operation: Any, axis: UnitAxis) -> UnitAxis | None:
     """Where units lie after an operation of Keras's; None if it may mix them."""
-    if isinstance(operation, _ELEMENTWISE):
+    units = kind_of(operation).units
+    if units is Units.SAME:
         return axis
-    if isinstance(operation, layers.Flatten):
+    if units is Units.FLAT:
         return _flattened(operation, axis)
-    if channel_axis(operation) != axis.number:
+    if units is None or channel_axis(operation) != axis.number:
         return None
-    if isinstance(operation, _PER_CHANNEL):
-        return axis
-    if isinstance(operation, _GLOBAL):
-        return axis if operation.keepdims else UnitAxis(-1)
-    return None
+    is_kept = units is Units.CHANNELS or getattr(operation, "keepdims", False)
+    return axis if is_kept else UnitAxis(-1)
 
 
 def _flattened(layer: Any, axis: UnitAxis) -> UnitAxis | None:
     if channel_axis(layer) == 1:  # it moves axis 1 to the end before it flattens
         return UnitAxis(-1) if axis.number == 1 else None
     return UnitAxis(-1, axis.is_blocked or axis.number == 1)
-
-
-# Not `Masking`, which masks where all units have one value.
-_ELEMENTWISE = (
-    layers.ActivityRegularization,
-    layers.AlphaDropout,
-    layers.Dropout,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.Identity,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
-)
-_PER_CHANNEL = (
-    layers.AveragePooling1D,
-    layers.AveragePooling2D,
-    layers.AveragePooling3D,
-    layers.Cropping1D,
-    layers.Cropping2D,
-    layers.Cropping3D,
-    layers.MaxPooling1D,
-    layers.MaxPooling2D,
-    layers.MaxPooling3D,
-    layers.UpSampling1D,
-    layers.UpSampling2D,
-    layers.UpSampling3D,
-    layers.ZeroPadding1D,
-    layers.ZeroPadding2D,
-    layers.ZeroPadding3D,
-)
-_GLOBAL = (
-    layers.GlobalAveragePooling1D,
-    layers.GlobalAveragePooling2D,
-    layers.GlobalAveragePooling3D,
-    layers.GlobalMaxPooling1D,
-    layers.GlobalMaxPooling2D,
-    layers.GlobalMaxPooling3D,
-)

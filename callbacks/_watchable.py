@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_initlab._core.errors import message
+from keras_initlab._keras.kinds import Effect, kind_of
 from keras_initlab._keras.paths import own_variables
 from keras_initlab._keras.private import all_layers, is_of_keras_layers
 from keras_initlab.inspection import (
@@ -34,14 +35,14 @@ def can_break(operation: Any) -> bool:
     add, average or drop them.
     """
     if not isinstance(operation, keras.layers.Layer):
-        return type(operation).__name__ not in _MOVING
+        return kind_of(operation).effect not in _MOVING
     is_own = is_of_keras_layers(operation)
     is_lambda = isinstance(operation, keras.layers.Lambda)
     has_activation = activation_of(operation) is not None
     return not is_own or is_lambda or bool(own_variables(operation)) or has_activation
 
 
-_MOVING = {"Add", "Concatenate", "GetItem", "Reshape", "Subtract", "Transpose"}
+_MOVING = (Effect.ADD, Effect.CONCATENATE, Effect.REARRANGE)
 
 
 def select(

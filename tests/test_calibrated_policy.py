@@ -208,21 +208,21 @@ def test_recurrent_kernels_and_embeddings():
 
 
 class Mixing(layers.Layer):
-    """Multiplies by a kernel of its own."""
+    """Multiplies by a kernel of its own, made to length 1."""
 
     def build(self, input_shape):
         shape = (input_shape[-1], 8)
         self.mixing = self.add_weight(shape, "glorot_uniform", name="mixing")
 
     def call(self, inputs):
-        return ops.matmul(inputs, self.mixing)
+        return ops.matmul(inputs, ops.normalize(self.mixing, axis=0))
 
 
 def test_what_is_not_calibrated_has_its_reason():
     model = keras.Sequential([Input((8,)), Mixing(), layers.Dense(8), layers.Dense(3)])
     model.layers[2].trainable = False
     advice = recommend(model, "calibrated", data=data(8))
-    reason = "what a Mixing computes is not known"
+    reason = "what a Mixing computes with it is not known"
     assert advice[0].reason.count(f"not calibrated: {reason}") == 1
     assert advice[2].initializer is None
     applied = advice.apply(seed=0)

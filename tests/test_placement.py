@@ -905,9 +905,10 @@ class OwnModel(keras.Model):
 
 @pytest.fixture
 def registered(monkeypatch):
-    from keras_initlab._keras.kinds import _layouts
+    from keras_initlab._keras.kinds import _records
 
-    monkeypatch.setattr(_layouts, "_registered", dict(_layouts._registered))
+    monkeypatch.setattr(_records, "_registered", dict(_records._registered))
+    monkeypatch.setattr(_records, "_known", {})
     axes = {"mixing": KernelAxes(inputs=(2,), outputs=(1,))}
     register_fans(Transposed, lambda layer: axes)
     swapped = KernelAxes(inputs=(1,), outputs=(0,))

@@ -56,9 +56,10 @@ class Unregistered(layers.Layer):
 
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch):
-    from keras_initlab._keras.kinds import _layouts
+    from keras_initlab._keras.kinds import _records
 
-    monkeypatch.setattr(_layouts, "_registered", {})
+    monkeypatch.setattr(_records, "_registered", {})
+    monkeypatch.setattr(_records, "_known", {})
 
 
 def built(layer, width=16):

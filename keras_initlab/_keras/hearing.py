@@ -24,6 +24,7 @@ from typing import Any
 
 import keras
 
+from .private import is_of_keras
 from .replacing import held
 
 Through = Callable[[Any], Any]
@@ -31,7 +32,7 @@ Through = Callable[[Any], Any]
 
 def runs_own_code_of_keras(layer: Any, name: str = "call") -> bool:
     """Whether a method of a layer is Keras's, with nothing of the user's in it."""
-    return type(layer).__module__.startswith("keras.") and name not in vars(layer)
+    return is_of_keras(type(layer)) and name not in vars(layer)
 
 
 class Hearing:

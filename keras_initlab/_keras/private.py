@@ -88,6 +88,11 @@ def own_non_trainable(layer: Any) -> list[Any]:
     return _read(layer, "_non_trainable_variables", _NOTHING if is_layer else [])
 
 
+def is_of_keras(kind: type) -> bool:
+    """Whether a class is one of Keras's own, so that what it does is known."""
+    return kind.__module__.startswith("keras.")
+
+
 VARIABLE_LISTS = ("_trainable_variables", "_non_trainable_variables")
 """The attributes in which a layer keeps its own variables."""
 
@@ -214,6 +219,19 @@ def drawing_seeds_from(generator: Any) -> AbstractContextManager[Any]:
     _imported("keras.src.random.seed_generator", "python_random")
     module = importlib.import_module("keras.src.random.seed_generator")
     return replaced(module, "python_random", generator)
+
+
+def backend_module(name: str) -> Any:
+    """The backend's functions behind `keras.ops`: its module `numpy` or `nn`."""
+    return _imported("keras.src.backend", name)
+
+
+def tensor_class() -> type:
+    """The class of the backend's tensors in which operators can be replaced."""
+    kind = type(keras.ops.zeros(()))
+    own = (base for base in kind.__mro__ if "__matmul__" in vars(base))
+    # A class of PyTorch's base cannot be changed; one of Python can.
+    return next((base for base in own if base.__name__ != "TensorBase"), kind)
 
 
 # Training ---------------------------------------------------------------------------

@@ -115,7 +115,7 @@ class _StandIn:
                 _attributes[key] = _Attribute.of(self.owner, self.name)
             attribute = _attributes[key]
             attribute.stand_ins = (*attribute.stand_ins, self)
-            vars(self.owner)[self.name] = attribute.shown()
+            _put(self.owner, self.name, attribute.shown())
 
     def leave(self) -> None:
         with _lock:
@@ -126,12 +126,9 @@ class _StandIn:
             rest = tuple(one for one in attribute.stand_ins if one is not self)
             attribute.stand_ins = rest
             if rest:
-                vars(self.owner)[self.name] = attribute.shown()
+                _put(self.owner, self.name, attribute.shown())
                 return
-            if attribute.former is _NONE:
-                vars(self.owner).pop(self.name, None)
-            else:
-                vars(self.owner)[self.name] = attribute.former
+            _put(self.owner, self.name, attribute.former)
             del _attributes[key]
 
 
@@ -142,16 +139,20 @@ class _Attribute:
     Attributes:
         former: what the instance's own `__dict__` held.
         found: what a look at the attribute found.
+        is_of_class: whether it is an attribute of a class, which must be a function to
+            become a method.
         stand_ins: the last one holds.
     """
 
     former: Any
     found: Any
+    is_of_class: bool
     stand_ins: tuple[_StandIn, ...] = field(default=())
 
     @classmethod
     def of(cls, owner: Any, name: str) -> _Attribute:
-        return cls(vars(owner).get(name, _NONE), getattr(owner, name, None))
+        former, is_class = vars(owner).get(name, _NONE), isinstance(owner, type)
+        return cls(former, getattr(owner, name, None), is_class)
 
     def seen_here(self) -> Any:
         """What this thread finds."""
@@ -169,7 +170,17 @@ class _Attribute:
         def by_thread(*args: Any, **kwargs: Any) -> Any:
             return self.seen_here()(*args, **kwargs)
 
-        return InPlace(self.found, by_thread)
+        return by_thread if self.is_of_class else InPlace(self.found, by_thread)
+
+
+def _put(owner: Any, name: str, value: Any) -> None:
+    """Sets an attribute of an instance, a module or a class, or takes it away."""
+    if isinstance(owner, type):
+        setattr(owner, name, value) if value is not _NONE else delattr(owner, name)
+    elif value is _NONE:
+        vars(owner).pop(name, None)
+    else:
+        vars(owner)[name] = value
 
 
 _NONE = object()

@@ -1,10 +1,6 @@
 """Giving every kernel the right scale by one pass of a batch through the model."""
 
 from ._calibrate import calibrate as calibrate
-from ._hooks import hooks as hooks
-from ._hooks import is_known as is_known
-from ._hooks import normalizing_by_batch as normalizing_by_batch
-from ._listener import Listener as Listener
 from ._report import Calibrated as Calibrated
 from ._report import CalibratedKernel as CalibratedKernel
 from ._running import one_pass as one_pass

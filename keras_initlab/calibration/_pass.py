@@ -15,10 +15,8 @@ from .._core.arrays import to_numpy
 from .._core.errors import message
 from .._core.random import rewinding
 from .._keras.kinds import Kernel, variable_of
-from ._bias import Bias, bias_of
-from ._channels import channels_of
+from .._keras.running import Bias, Listener, Product, bias_of
 from ._folding import Folding
-from ._listener import Listener
 from ._report import CalibratedKernel
 from ._scaling import OutOfSightError, Scaling, Wanted, centered, scaling
 
@@ -52,74 +50,28 @@ class Pass(Listener):
         for key, reason in reasons.items():
             self._close(key, Scaling(note=reason))
 
-    def fitted(self, layer: Any, name: str, output: Any, has_bias: bool = True) -> Any:
-        """What a layer's kernel computes, scaled, when it first does; or as it is."""
-        key = id(variable_of(layer, name))
-        if key not in self._open:
-            return output
-        kernel = self._open[key]._replace(layer=layer, name=name)
+    def on_product(self, product: Product) -> Any:
+        """What a kernel computes, scaled, when it first does; or as it is."""
+        kernel = product.kernel
         try:
-            if self._loops:
+            if self.is_in_loop:
                 raise OutOfSightError
-            return self._fit(kernel, output, has_bias)
+            return self._fit(product)
         except OutOfSightError:
-            self._close(key, Scaling(note="it runs inside a loop or traced function"))
+            note = "it runs inside a loop or traced function"
+            self._close(id(kernel.variable), Scaling(note=note))
         except FloatingPointError:
             raise ValueError(_not_finite(kernel)) from None
-        return output
-
-    def refitted(
-        self, layer: Any, name: str, hear: Callable[[], tuple[Any, Any]]
-    ) -> Any:
-        """What a layer returns when it runs with the scaled kernel.
-
-        It runs twice, the second time from the same state. What it then computes must
-        be what scaling meant it to be; else its kernel is left as it was.
-        """
-        before = self._state()
-        output, value = hear()
-        if value is None:
-            self.leave(layer, name, "its own `call` does not let its signal be heard")
-        if value is None or not self.is_open(layer, name):
-            return output
-        after, changed = self._state(), dict(self._changed)
-        meant = self.fitted(layer, name, value)
-        if meant is value:
-            return output
-        self._go_back(*before)
-        again, found = hear()
-        if _is_near(found, meant):
-            return again
-        self._changed = changed
-        self._go_back(*after)
-        key = id(variable_of(layer, name))
-        row, note = self.rows[key], "its own `call` does not compute in proportion"
-        self.rows[key] = replace(
-            row, std_after=row.std_before, is_changed=False, note=note
-        )
-        return output
-
-    def leave(self, layer: Any, name: str, note: str) -> None:
-        """Leaves a kernel as it is."""
-        if self.is_open(layer, name):
-            self._close(id(variable_of(layer, name)), Scaling(note=note))
+        return product.output
 
     @contextlib.contextmanager
     def rehearsal(self) -> Iterator[None]:
         """Has what is computed in the block change nothing but kernels."""
-        before = self._state()
+        before, rewind = dict(self._scope.state_mapping), rewinding()
         yield
-        self._go_back(*before)
-
-    def _state(self) -> tuple[dict[int, Any], Callable[[], None]]:
-        """The variables' values, and what rewinds random generators."""
-        return dict(self._scope.state_mapping), rewinding()
-
-    def _go_back(self, values: dict[int, Any], rewind: Callable[[], None]) -> None:
-        """Goes back to an earlier state, but for what is scaled."""
         kept = {key: self.value(one) for key, one in self._changed.items()}
         self._scope.state_mapping.clear()
-        self._scope.state_mapping.update({**values, **kept})
+        self._scope.state_mapping.update({**before, **kept})
         rewind()
 
     def keep(self, layer: Any, name: str, note: str) -> None:
@@ -130,12 +82,18 @@ class Pass(Listener):
             self._close(id(variable), Scaling(note=note))
 
     def value(self, variable: Any) -> Any:
+        """What the model runs with in a variable's place, in the variable's dtype."""
         return self._scope.get_current_value(variable)
+
+    def kernel_with(self, value: Any) -> Kernel | None:
+        """The kernel, still to be calibrated, of which this is the very value."""
+        waiting = self._open.values()
+        return next((k for k in waiting if self.value(k.variable) is value), None)
 
     def finish(self) -> None:
         """Leaves the kernels that are still to be calibrated."""
         for key in list(self._open):
-            self._close(key, Scaling(note="the pass did not reach it"))
+            self._close(key, Scaling(note="no product with it was heard"))
 
     def changed(self) -> list[tuple[Any, Any]]:
         """Returns the variables to be written, with their values."""
@@ -152,28 +110,24 @@ class Pass(Listener):
             note=found.note,
         )
 
-    def _fit(self, kernel: Kernel, output: Any, has_bias: bool) -> Any:
+    def _fit(self, product: Product) -> Any:
+        kernel, output = product.kernel, product.output
         dtype = keras.backend.standardize_dtype(output.dtype)
         wide = dtype if dtype == "float64" else "float32"
         wanted = self._wanted[id(kernel.variable)]
-        is_beside = has_bias and not wanted.scales_bias
-        bias = bias_of(kernel, self.value, len(output.shape), is_beside)
+        bias = bias_of(product, self.value, product.meets_bias)
         wanted = replace(wanted, center=wanted.center and bias.is_trainable)
-        offset = None if bias.is_zero else ops.convert_to_tensor(bias.values, wide)
-        product = _as_type(output, wide)
-        if offset is not None:
-            product = ops.subtract(product, offset)
-        found = self._scale(kernel, product, bias, wanted)
+        values = _as_type(output, wide)
+        found = self._scale(product, values, bias, wanted)
         if found.factors is None:
             return output
-        if product is output and self._is_folded(kernel, found.factors, wanted):
+        is_alone = values is output and bias.is_zero
+        if is_alone and self._is_folded(kernel, found.factors, wanted):
             return output
-        product = product * _multiplier(found.factors, wide)
+        values = values * _multiplier(found.factors, wide)
         if wanted.center:
-            product = self._center(product, bias)
-        if offset is not None:
-            product = ops.add(product, offset)
-        return _as_type(product, dtype)
+            self._center(values, bias)
+        return _as_type(values, dtype)
 
     def _is_folded(self, kernel: Kernel, factors: np.ndarray, wanted: Wanted) -> bool:
         if self._folding is None or wanted.center or kernel.name == "depthwise_kernel":
@@ -181,12 +135,15 @@ class Pass(Listener):
         return self._folding.takes(kernel.layer, factors)
 
     def _scale(
-        self, kernel: Kernel, product: Any, bias: Bias, wanted: Wanted
+        self, product: Product, values: Any, bias: Bias, wanted: Wanted
     ) -> Scaling:
         """Scales a kernel, if its product allows it; returns how."""
         counts = (wanted.center or not bias.is_zero) and not wanted.is_alone
-        channels = channels_of(kernel)
-        found = scaling(product, bias.values if counts else None, channels, wanted)
+        kernel, channels = product.kernel, product.channels
+        if wanted.scales_bias and not bias.is_zero:
+            dtype = keras.backend.standardize_dtype(values.dtype)
+            values = values + ops.convert_to_tensor(bias.values, dtype)
+        found = scaling(values, bias.values if counts else None, channels, wanted)
         if found.factors is not None:
             factors = channels.on_kernel(found.factors, kernel.shape)
             self._multiply(kernel, kernel.variable, factors)
@@ -208,10 +165,10 @@ class Pass(Listener):
             raise ValueError(_out_of_range(kernel, low, high))
         self._set(variable, _as_type(scaled, dtype))
 
-    def _center(self, product: Any, bias: Bias) -> Any:
+    def _center(self, product: Any, bias: Bias) -> None:
+        """Has the bias, which is added next, take away the means of a product."""
         means = centered(product, bias.values)
         self._set(bias.variable, bias.minus(self.value(bias.variable), means))
-        return ops.subtract(product, means)
 
     def _set(self, variable: Any, value: Any) -> None:
         self._changed[id(variable)] = variable
@@ -222,20 +179,6 @@ def _as_type(tensor: Any, dtype: str) -> Any:
     """The tensor in a dtype; to ask first is quicker than to cast."""
     is_so = keras.backend.standardize_dtype(tensor.dtype) == dtype
     return tensor if is_so else ops.cast(tensor, dtype)
-
-
-def _is_near(found: Any, meant: Any) -> bool:
-    """Whether two tensors are the same, as far as rounding goes."""
-    if found is None or tuple(found.shape) != tuple(meant.shape):
-        return False
-    dtype = keras.backend.standardize_dtype(meant.dtype)
-    one, other = (to_numpy(ops.cast(tensor, "float32")) for tensor in (found, meant))
-    difference = np.linalg.norm((one - other).ravel())
-    return bool(difference <= _ROUNDING.get(dtype, 1e-3) * np.linalg.norm(other))
-
-
-# Of weights, inputs and products, relative to what is computed.
-_ROUNDING = {"float16": 2.0**-7, "bfloat16": 2.0**-4}
 
 
 def _multiplier(factors: np.ndarray, dtype: str) -> Any:

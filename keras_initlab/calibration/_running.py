@@ -13,9 +13,9 @@ from .._core.transaction import within
 from .._keras.kinds import Kernel
 from .._keras.private import all_layers, takes_training
 from .._keras.replacing import all_replaced
+from .._keras.running import listening, normalizing_by_batch
 from ..inspection import all_built
 from ._folding import Folding
-from ._hooks import hooks, is_known, normalizing_by_batch
 from ._pass import Pass
 from ._scaling import Wanted
 
@@ -50,7 +50,7 @@ def one_pass(
     folding = Folding(model, scope) if is_inference else None
     run = Pass(kernels, reasons, wanted, scope, folding)
     mode = {"training": training} if takes_training(model) else {}
-    set_hooks = hooks(model, run) + (folding.hooks() if folding else [])
+    set_hooks = folding.hooks() if folding else []
     if normalizes_by_batch:
         set_hooks += normalizing_by_batch(model)
     try:
@@ -59,6 +59,7 @@ def one_pass(
             all_built(model),
             scope,
             all_replaced(set_hooks),
+            listening(model, run),
         )
         within(contexts, lambda: model(batch, **mode))
     except Exception as error:
@@ -85,8 +86,6 @@ def reasons_to_leave(model: keras.Model, kernels: Sequence[Kernel]) -> dict[int,
             reason = "quantized"
         elif not kernel.variable.trainable:
             reason = "frozen"
-        elif not (kernel.is_known and is_known(kernel.layer)):
-            reason = f"what a {type(kernel.layer).__name__} computes is not known"
         elif id(kernel.layer) in normalized:
             reason = "spectral normalization gives it its scale"
         else:

@@ -11,7 +11,7 @@ import numpy as np
 from keras import backend, ops
 
 from .._core.arrays import as_numpy, is_on_host, to_numpy
-from ._channels import Channels
+from .._keras.running import Channels
 
 # So many numbers stay in a processor's cache.
 _PART = 2**16

@@ -178,5 +178,5 @@ def _kernels_before(place: Placement) -> list[Kernel]:
     return [
         kernel
         for kernel in kernels(place.layer)
-        if id(kernel.variable) in before and kernel.brings_bias
+        if id(kernel.variable) in before and kernel.part.bias is not None
     ]

@@ -1,5 +1,6 @@
 """A built model in, immutable records of its kernels and their surroundings out."""
 
+from .._keras.kinds import Effect as Effect
 from .._keras.paths import layer_paths as layer_paths
 from .._keras.paths import operation_paths as operation_paths
 from .._keras.paths import operations_in_sight as operations_in_sight
@@ -8,7 +9,6 @@ from ._custom import is_opened as is_opened
 from ._graph import read_calls as read_calls
 from ._inspect import inspect as inspect
 from ._nodes import nodes_in as nodes_in
-from ._operations import Effect as Effect
 from ._operations import activation_name as activation_name
 from ._operations import activation_of as activation_of
 from ._operations import effect_of as effect_of

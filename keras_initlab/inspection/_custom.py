@@ -6,13 +6,13 @@ from typing import Any
 
 import keras
 
-from .._keras.kinds import own_kernels
-from .._keras.private import functional_of, has_nodes, sublayers
+from .._keras.kinds import is_of_known_kind
+from .._keras.private import functional_of, has_nodes, is_of_keras, sublayers
 
 
 def is_opened(operation: Any) -> bool:
     """Whether an operation is a model whose graph Keras keeps."""
-    if not isinstance(operation, keras.Model) or not _is_keras(_giver(operation)):
+    if not isinstance(operation, keras.Model) or not is_of_keras(_giver(operation)):
         return False
     if isinstance(operation, keras.Sequential):
         return functional_of(operation) is not None
@@ -27,9 +27,9 @@ def is_custom(operation: Any) -> bool:
         return False
     if isinstance(operation, keras.Sequential):
         return True
-    if any(_is_keras(base) and _calls(base) for base in type(operation).__mro__):
+    if any(is_of_keras(base) and _calls(base) for base in type(operation).__mro__):
         return False
-    return bool(sublayers(operation)) or not own_kernels(operation).is_known
+    return bool(sublayers(operation)) or not is_of_known_kind(operation)
 
 
 def has_call(layer: Any) -> bool:
@@ -45,7 +45,3 @@ def _giver(layer: Any) -> type:
 def _calls(base: type) -> bool:
     bases = (keras.Layer, keras.Model, keras.Operation)
     return base not in bases and "call" in vars(base)
-
-
-def _is_keras(base: type) -> bool:
-    return base.__module__.startswith("keras.")

@@ -8,18 +8,19 @@ from typing import Any
 import keras
 
 from .._core.errors import NoKernelsError, message
-from .._keras.kinds import Kernel
+from .._keras.kinds import Effect, Kernel, kind_of
 from .._keras.paths import distinct
 from ._calls import Call
 from ._custom import is_opened
 from ._graph import read_calls
-from ._layers import ATTENTION_ROLES, heads, steps
-from ._operations import Effect, activation_of, effect_of
+from ._layers import heads, steps
+from ._operations import activation_of, effect_of
 from ._products import product_roles
 from ._records import Inspection, KernelRecord
 from ._residual import read_residual
 from ._ways import Ways, own_activation
 
+_IN_CELLS = ("recurrent", "recurrent input")
 _CLOSING = ("residual branch", "attention output")
 
 
@@ -167,8 +168,7 @@ class _Reader:
     def _met(self, kernel: Kernel, index: int, is_last: bool) -> tuple[Any, Any]:
         """The activation that a kernel's output meets, and what normalizes before."""
         own = own_activation(self.calls[index], kernel)
-        is_cell = type(kernel.layer).__name__.endswith("Cell")
-        if own is not None and (is_last or is_cell):
+        if own is not None and (is_last or kernel.part.role in _IN_CELLS):
             return own, None
         return self.met[index] if is_last else (None, None)
 
@@ -185,17 +185,14 @@ class _Reader:
         return met
 
     def _role(self, kernel: Kernel, index: int, is_last: bool) -> str:
-        layer_class = type(kernel.layer).__name__
         operation = self.calls[index].operation
-        if operation is None or layer_class in ("Embedding", "ReversibleEmbedding"):
-            return "embedding"
-        if "recurrent" in kernel.name:
-            return "recurrent"
-        if layer_class.endswith("Cell"):
-            return "recurrent input"
-        is_attention = "Attention" in type(operation).__name__
-        if is_attention and kernel.layer.name in ATTENTION_ROLES:
-            return ATTENTION_ROLES[kernel.layer.name]
+        if operation is None:
+            return "embedding"  # a learned signal
+        if kernel.part.role is not None:
+            return kernel.part.role
+        roles = kind_of(operation).roles
+        if kernel.layer.name in roles:
+            return roles[kernel.layer.name]
         if not is_last:
             return "hidden"
         if index in self.products:

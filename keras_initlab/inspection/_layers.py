@@ -6,19 +6,13 @@ from typing import Any
 
 import keras
 
+from .._keras.kinds import kind_of
 from .._keras.private import all_layers, build_shapes
-
-ATTENTION_ROLES = {
-    "query": "query",
-    "key": "key",
-    "value": "value",
-    "attention_output": "attention output",
-}
 
 
 def heads(operation: Any, role: str) -> int:
     """How many heads of an attention layer a kernel in this role serves, 0 outside."""
-    if role not in ATTENTION_ROLES.values():
+    if role not in kind_of(operation).roles.values():
         return 0
     names = ["num_heads", "num_query_heads"]
     if role in ("key", "value"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from .._keras.kinds import Kernel, KernelAxes, kernels
+from .._keras.kinds import Kernel, KernelAxes, Use, kernels
 from .._keras.private import functional_of
 from ._calls import Call
 from ._custom import is_custom, is_opened
@@ -24,7 +24,7 @@ from ._nodes import (
     source_of,
 )
 from ._trace import Trace, Tracer
-from ._weights import Use, Weight, after, axes_of, use_of
+from ._weights import Weight, after, axes_of, use_of
 
 # A model that is called twice by one that is called twice, and so on, is called 2^depth
 # times. Behind so many calls, a model that was followed before counts as one call.

@@ -8,12 +8,10 @@ from typing import Any
 
 import keras
 
+from .._keras.kinds import Effect, Use, kind_of
 from ._calls import Call
-from ._operations import Effect, activation_name, activation_of, effect_of
+from ._operations import activation_name, activation_of, effect_of
 
-_PRODUCTS = ("Dot", "Einsum", "Matmul", "Multiply")
-_SCALES = ("Multiply", "Divide", "TrueDivide")
-_ATTENTION = ("Attention", "AdditiveAttention")
 # Their values lie between 0 and 1: they choose among units or examples.
 _CHOOSING = ("hard_sigmoid", "sigmoid", "softmax", "sparse_sigmoid", "sparsemax")
 _PASSED = (
@@ -53,10 +51,9 @@ def product_roles(calls: Sequence[Call]) -> dict[int, str]:
     """
     found: dict[int, str] = {}
     for index, call in enumerate(calls):
-        if type(call.operation).__name__ in _ATTENTION:
-            names = ("query", "value", "key")
-            ways = _ways(call, calls)
-            found.update(_of_kernels(ways, names, calls))
+        operands = kind_of(call.operation).operands
+        if operands:
+            found.update(_of_kernels(_ways(call, calls), operands, calls))
         elif _is_product(call):
             roles = _attention(call, calls) or _gates(call, calls)
             found.update(roles)
@@ -69,7 +66,7 @@ def _gates(call: Call, calls: Sequence[Call]) -> dict[int, str]:
     ways = _ways(call, calls)
     if len({way.end for way in ways}) == 1:
         return {}  # a signal that gates itself, as in a hand-made SiLU
-    is_multiply = type(call.operation).__name__ == "Multiply"
+    is_multiply = kind_of(call.operation).use is Use.SCALE
     gates = [way for way in ways if way.is_choosing]
     if not gates and is_multiply and any(not way.activations for way in ways):
         gates = [way for way in ways if way.activations]
@@ -116,8 +113,8 @@ def _of_kernels(
 
 
 def _is_product(call: Call) -> bool:
-    name = type(call.operation).__name__
-    return name in _PRODUCTS and len(call.inputs) == 2 and not call.kernels
+    multiplies = kind_of(call.operation).multiplies
+    return multiplies and len(call.inputs) == 2 and not call.kernels
 
 
 def _ways(call: Call, calls: Sequence[Call]) -> list[_Way]:
@@ -138,7 +135,7 @@ def _way(index: int, calls: Sequence[Call]) -> _Way:
 def _passes(call: Call) -> bool:
     if len(call.inputs) != 1:
         return False
-    is_affine = type(call.operation).__name__ in (*_SCALES, "Add", "Subtract")
+    is_affine = kind_of(call.operation).use in (Use.SCALE, Use.SHIFT)
     return is_affine or effect_of(call.operation) in _PASSED
 
 

@@ -6,8 +6,8 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._keras.kinds import Fans, Kernel, KernelAxes
-from ._operations import Effect, activation_name
+from .._keras.kinds import Effect, Fans, Kernel, KernelAxes
+from ._operations import activation_name
 
 ROLES = (
     "hidden",

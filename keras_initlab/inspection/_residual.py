@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from .._keras.kinds import Effect
 from ._calls import Call
-from ._operations import Effect, effect_of
+from ._operations import effect_of
 
 
 @dataclass

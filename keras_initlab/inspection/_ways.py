@@ -9,15 +9,9 @@ from typing import Any
 
 import keras
 
-from .._keras.kinds import Kernel
+from .._keras.kinds import Effect, Kernel
 from ._calls import Call
-from ._operations import (
-    Effect,
-    activation_of,
-    effect_of,
-    normalized_mean_square,
-    shares,
-)
+from ._operations import activation_of, effect_of, normalized_mean_square, shares
 from ._records import Link, Merge, Passage
 
 

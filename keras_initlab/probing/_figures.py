@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from ..signal import channel_axis
+from .._keras.kinds import channel_axis
 
 # Within 1 % of the range from a rail, the slope of tanh and of sigmoid is below 4 % of
 # its largest.

@@ -16,8 +16,8 @@ from .._activations import rails
 from .._keras.kinds import own_kernels
 from .._keras.paths import own_variables
 from .._keras.private import copy_notes, has_logits
+from .._keras.running import Call
 from ..inspection import activation_of, operations_in_sight
-from ..signal import Call
 from ._figures import (
     Figures,
     broken,

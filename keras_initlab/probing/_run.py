@@ -14,8 +14,8 @@ from .._core.random import same_random_state
 from .._core.transaction import within
 from .._keras.kinds import kernels
 from .._keras.private import takes_training, with_own_loss
+from .._keras.running import recording
 from ..inspection import variable_paths
-from ..signal import recording
 from ._backend import adapter
 from ._batch import Batch
 from ._figures import is_signal, measured

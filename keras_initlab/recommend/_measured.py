@@ -18,10 +18,18 @@ import numpy as np
 from keras import ops
 
 from .._core.arrays import to_numpy
-from .._keras.kinds import Kernel, variable_of
+from .._keras.kinds import Kernel, is_of_known_kind
 from .._keras.private import all_layers, takes_training
 from .._keras.replacing import all_replaced
-from ..calibration import Listener, hooks, is_known, normalizing_by_batch
+from .._keras.running import (
+    Call,
+    Listener,
+    Product,
+    bias_of,
+    listening,
+    normalizing_by_batch,
+    recording,
+)
 from ..inspection import (
     Effect,
     Inspection,
@@ -32,7 +40,6 @@ from ..inspection import (
     all_built,
     operations_in_sight,
 )
-from ..signal import Call, recording
 
 # Behind these, the scale of an input is known.
 _KNOWN = (Effect.SAME_UNITS, Effect.REARRANGE, Effect.NORMALIZATION)
@@ -84,7 +91,7 @@ def unknown_signals(model: keras.Model, inspection: Inspection) -> UnknownSignal
         steps += _steps(ways)
         is_alone = record.trainable and record.role not in ("embedding", "recurrent")
         is_whole = len(ways) == len(record.links) and not all(map(_is_told, ways))
-        if is_alone and is_whole and is_known(record.layer):
+        if is_alone and is_whole and is_of_known_kind(record.layer):
             readers.append(record)
     for merge in inspection.merges:
         steps += _steps(way for way in merge.links if early.is_early(way))
@@ -118,7 +125,7 @@ def measure(model: keras.Model, unknown: UnknownSignals, batch: Any) -> Measured
         stack.enter_context(contextlib.suppress(_AllHeard))
         stack.enter_context(keras.StatelessScope())  # moving averages stay
         stack.enter_context(all_replaced(normalizing_by_batch(model)))
-        stack.enter_context(all_replaced(hooks(model, given)))
+        stack.enter_context(listening(model, given))
         recorded = recording(heard.all(), heard.on_return, on_call=heard.on_call)
         stack.enter_context(recorded)
         model(batch, **mode)
@@ -140,10 +147,12 @@ class _Given(Listener):
         super().__init__(list(kernels))
         self.sizes: dict[int, float] = {}
 
-    def fitted(self, layer: Any, name: str, output: Any, has_bias: bool = True) -> Any:
-        if self.is_open(layer, name) and not self.is_in_loop:
-            self.sizes[id(variable_of(layer, name))] = _mean_square(output) ** 0.5
-        return output
+    def on_product(self, product: Product) -> Any:
+        if not self.is_in_loop:
+            bias = bias_of(product, self.value, product.meets_bias)
+            given = ops.cast(product.output, "float32") + bias.values
+            self.sizes[id(product.kernel.variable)] = _mean_square(given) ** 0.5
+        return product.output
 
 
 class _Heard:

@@ -66,7 +66,7 @@ def state_moment(kernel: KernelRecord) -> float:
     Args:
         kernel: the cell's recurrent kernel.
     """
-    step, variance = _step(kernel.layer), input_std(kernel) ** 2
+    step, variance = _step(kernel.layer, kernel.gates), input_std(kernel) ** 2
     steps = _SETTLED if variance == 1 else kernel.steps or _USUAL_STEPS
     moment = 0.0
     for _ in range(steps):
@@ -74,12 +74,12 @@ def state_moment(kernel: KernelRecord) -> float:
     return max(moment, min(1e-3, variance))
 
 
-def _step(cell: Any) -> Callable[[float], float]:
+def _step(cell: Any, gates: int) -> Callable[[float], float]:
     """The state's next mean square, by the std of what the gates receive."""
     gate = getattr(cell, "recurrent_activation", None)
     if gate is None:
         return lambda std: _moment(cell.activation, std)
-    if "GRU" in type(cell).__name__:
+    if gates == 3:  # a GRU
         return lambda std: _gru_step(cell.activation, gate, std)
     is_opened = getattr(cell, "unit_forget_bias", False)
     forget = _opened(gate) if is_opened else gate

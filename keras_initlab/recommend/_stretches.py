@@ -119,7 +119,7 @@ def is_plain(kernel: KernelRecord) -> bool:
     return (
         kernel.trainable
         and kernel.calls == 1
-        and type(kernel.layer).__name__ in ("Dense", "Conv1D", "Conv2D", "Conv3D")
+        and kernel.kernel.part.is_plain
         and axes.groups == 1
     )
 

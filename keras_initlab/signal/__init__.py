@@ -1,14 +1,14 @@
 """What happens inside a model while it runs or trains."""
 
+from .._keras.kinds import channel_axis as channel_axis
+from .._keras.running import Call as Call
+from .._keras.running import recording as recording
 from ._observe import TrainingObserver as TrainingObserver
 from ._recipe import Measured as Measured
 from ._recipe import Place as Place
 from ._recipe import Recipe as Recipe
 from ._recipe import Reduction as Reduction
-from ._record import Call as Call
-from ._record import recording as recording
 from ._reductions import STATISTICS as STATISTICS
-from ._reductions import channel_axis as channel_axis
 from ._reductions import escapes_per_unit as escapes_per_unit
 from ._reductions import fires_per_unit as fires_per_unit
 from ._reductions import histogram as histogram

@@ -11,9 +11,9 @@ from keras import ops
 
 from .._keras.private import clipped_by, own_trainable
 from .._keras.replacing import all_replaced, held
+from .._keras.running import Call, recording
 from ._norms import Norms
 from ._recipe import FIGURES, Recipe, Reduction, Traced
-from ._record import Call, recording
 
 KEY = "__keras_initlab__"
 

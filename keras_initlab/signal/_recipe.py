@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-Place = Literal["input", "preactivation", "output"]
+from .._keras.running import Place as Place
 
 
 @dataclass(frozen=True)

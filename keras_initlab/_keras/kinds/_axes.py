@@ -125,6 +125,29 @@ def read_axes(
     )
 
 
+def einsum_axes(subscripts: str, number: int) -> KernelAxes | None:
+    """Returns the axes of one operand of an einsum, seen as a kernel for the others.
+
+    None where they cannot be told: without an arrow, or behind dots.
+
+    Args:
+        subscripts: as `"abc,cd->abd"`.
+        number: which operand it is, from 0.
+    """
+    operands, arrow, output = subscripts.replace(" ", "").partition("->")
+    terms = operands.split(",")
+    if not arrow or "." in terms[number]:
+        return None
+    others = "".join(terms[:number] + terms[number + 1 :])
+    own = list(enumerate(terms[number]))
+    return KernelAxes(
+        inputs=tuple(axis for axis, label in own if label not in output),
+        outputs=tuple(
+            axis for axis, label in own if label in output and label not in others
+        ),
+    )
+
+
 def keras_axes(rank: int) -> KernelAxes:
     """Returns what Keras takes the axes of a kernel of this rank for."""
     if rank < 2:

@@ -10,10 +10,8 @@ import keras
 from ..._core.errors import UnbuiltModelError, message
 from ..private import given_width, sublayers
 from ._axes import Fans, KernelAxes
-from ._layouts import own_kernels, register, variable_of
-
-# In layers with two kernels, the other one brings the bias.
-_WITHOUT_BIAS = ("depthwise_kernel", "recurrent_kernel")
+from ._kind import Kind, Part
+from ._records import own_kernels, part_of, register, variable_of
 
 
 class Kernel(NamedTuple):
@@ -42,14 +40,15 @@ class Kernel(NamedTuple):
         return self.axes.fans(self.shape)
 
     @property
-    def brings_bias(self) -> bool:
-        """Whether the layer's bias, if it has one, is added to what it computes."""
-        return self.name not in _WITHOUT_BIAS
+    def part(self) -> Part:
+        """What is known of it by its name in the layer."""
+        return part_of(self.layer, self.name)
 
     @property
     def bias(self) -> Any:
         """The bias variable that is added to what it computes, or None."""
-        bias: Any = vars(self.layer).get("bias") if self.brings_bias else None
+        name = self.part.bias
+        bias: Any = vars(self.layer).get(name) if name else None
         return bias if isinstance(bias, keras.Variable) else None
 
 
@@ -133,7 +132,7 @@ def register_fans(
         raise TypeError(
             message("`function` must be callable.", f"function={function!r}")
         )
-    register(layer_class, function)
+    register(layer_class, Kind(function))
     return function
 
 

@@ -25,10 +25,16 @@ from typing import Any
 import keras
 
 from ..paths import own_variables
-from ..private import global_state, own_non_trainable, own_trainable, sublayers
+from ..private import (
+    global_state,
+    is_of_keras,
+    own_non_trainable,
+    own_trainable,
+    sublayers,
+)
 from ._axes import KernelAxes
 from ._kernels import Kernel
-from ._layouts import own_kernels, variable_of
+from ._records import own_kernels, variable_of
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def _axes_of(layer: Any, variable: Any) -> KernelAxes | None:
             return axes
     # It may be that the layer calls it otherwise. Then the order tells.
     is_there = _has(own_variables(layer), variable)
-    if type(layer).__module__.startswith("keras.") or is_there:
+    if is_of_keras(type(layer)) or is_there:
         return None
     rank = len(variable.shape)
     missing = (layouts[name] for name in layouts if held[name] is None)

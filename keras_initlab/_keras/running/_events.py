@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
-from .._keras.hearing import Hearing
-from .._keras.private import mask_of
-from .._keras.replacing import InPlace, all_replaced, held
-from ._recipe import Place
+from ..hearing import Hearing
+from ..private import mask_of
+from ..replacing import InPlace, all_replaced, held
+
+Place = Literal["input", "output", "preactivation"]
+"""Which tensor of a call is looked at."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from .._core.arrays import to_numpy
-from .._keras.kinds import Kernel
+from ..._core.arrays import to_numpy
+from ._listener import Product
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,15 @@ class Bias:
         return current - ops.reshape(means, current.shape)
 
 
-def bias_of(
-    kernel: Kernel, value: Callable[[Any], Any], rank: int, is_added: bool
-) -> Bias:
-    """The bias of a kernel's layer.
+def bias_of(product: Product, value: Callable[[Any], Any], counts: bool) -> Bias:
+    """The bias that is added to what a kernel computes.
 
     Args:
-        kernel: the kernel.
+        product: what the kernel computes.
         value: gives a variable's current value.
-        rank: how many axes the kernel's output has.
-        is_added: whether the output contains it.
+        counts: whether its values count; zeros stand for them otherwise.
     """
+    kernel, rank = product.kernel, len(product.output.shape)
     variable = kernel.bias
     if variable is None:
         return Bias(None, np.zeros([1] * rank))
@@ -65,10 +63,11 @@ def bias_of(
     has_two_rows = _has_two_rows(kernel.layer)
     if has_two_rows:
         values = values[0]
-    if getattr(kernel.layer, "data_format", None) == "channels_first":
-        values = values.reshape((-1, *[1] * kernel.layer.rank))
+    if values.ndim == 1:  # behind the channels come positions, if they are first
+        (axis,) = product.channels.in_output[-1:]
+        values = values.reshape((-1, *[1] * (-1 - axis)))
     values = values.reshape((*[1] * (rank - values.ndim), *values.shape))
-    values = values if is_added else np.zeros_like(values)
+    values = values if counts else np.zeros_like(values)
     return Bias(variable, values, has_two_rows)
 
 

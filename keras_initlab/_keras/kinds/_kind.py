@@ -1,0 +1,115 @@
+"""What can be said of one kind of layer or operation: the form of a record."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._axes import KernelAxes
+
+
+class Effect(enum.Enum):
+    """What an operation without kernels does to the units of a signal."""
+
+    SAME_UNITS = "keeps every unit, in training up to noise"
+    CHANNEL_LINEAR = "linear, the same for all channels"
+    REARRANGE = "moves units to other axes"
+    POOL = "nonlinear choice among positions"
+    ACTIVATION = "acts on every unit alone"
+    NORMALIZATION = "sets mean and scale anew"
+    ADD = "adds signals"
+    CONCATENATE = "puts channels side by side"
+    OTHER = "anything else"
+
+
+class Units(enum.Enum):
+    """Where an operation leaves units that lie along its axis of channels."""
+
+    SAME = "every number where it was, whatever the axis"
+    CHANNELS = "on the same axis"
+    LAST = "on the last axis, of a map that has lost its positions"
+    FLAT = "on the only axis, beside their positions"
+
+
+class Use(enum.Enum):
+    """What a weight is to the signal that meets it in an operation."""
+
+    KERNEL = "sums products of the signal with it"
+    SIGNAL = "is a signal itself, as a learned token"
+    SHIFT = "is added to each unit, as a bias"
+    SCALE = "scales each unit"
+    BEND = "bends each unit, as an exponent"
+
+
+Hook = tuple[Any, str, Callable[..., Any]]
+"""What to set on a layer while a model runs: `(layer, name, value)`."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is known of one kernel of a layer, beside its axes.
+
+    Attributes:
+        bias: name of the layer's bias that is added to what it computes, or None.
+        role: its role, where the layer alone decides that; else None.
+        is_plain: whether it is one matrix from units to units, the same everywhere.
+        reads: the axis, from the end, along which it reads the layer's input unit by
+            unit; None where a unit cannot be told from others.
+    """
+
+    bias: str | None = "bias"
+    role: str | None = None
+    is_plain: bool = False
+    reads: int | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The record of one kind of layer or operation: all that is known of it.
+
+    What a record leaves out is that of the class above.
+
+    Attributes:
+        kernels: maps a layer to the axes of the kernels that it creates itself, by
+            their names, in the order of creation. It is also asked while the layer is
+            being built, so it reads the layer's settings and not its weights.
+        parts: what else is known of these kernels, by their names.
+        effect: what it does to a signal, for a kind without kernels.
+        mean_square: for a normalization, maps it and the shape of its input to the mean
+            square of what it returns; None for 1.
+        activation: maps it to the activation that it applies to its output; None for
+            its attribute `activation`.
+        units: where it leaves units; None where it may mix them.
+        roles: roles of the kernels of layers inside it, by these layers' names.
+        operands: roles of the kernels whose outputs it multiplies, input by input.
+        multiplies: whether it multiplies its two inputs with one another.
+        loop: tells how to hear kernels that run step by step: maps the layer, and
+            whoever listens, to what is set on layers while a model runs.
+        use: what a weight is to a signal beside it, for a raw operation.
+        weight_axes: maps it, a weight's rank and number among its inputs to the axes
+            of the weight as a kernel; None where they cannot be told.
+    """
+
+    kernels: Callable[[Any], Mapping[str, KernelAxes]] | None = None
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    effect: Effect | None = None
+    mean_square: Callable[[Any, Sequence[int | None]], float] | None = None
+    activation: Callable[[Any], Any] | None = None
+    units: Units | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
+    operands: tuple[str, ...] = ()
+    multiplies: bool = False
+    loop: Callable[[Any, Any], Iterator[Hook]] | None = None
+    use: Use | None = None
+    weight_axes: Callable[[Any, int, int], KernelAxes | None] | None = None
+
+    def over(self, other: Kind) -> Kind:
+        """This record, completed by that of the class above."""
+        mine = {name: value for name, value in vars(self).items() if _says(value)}
+        return Kind(**{**vars(other), **mine})
+
+
+def _says(value: Any) -> bool:
+    return value is not None and value is not False and value not in ((), {})
