@@ -8,7 +8,6 @@ from typing import Any
 import keras
 
 from keras_initlab._core.errors import UnsupportedModelError, message
-from keras_initlab._keras.kinds import own_kernels
 from keras_initlab._keras.private import (
     all_layers,
     functional_of,
@@ -57,12 +56,6 @@ def _sources(tensor: Any) -> Iterator[Any]:
             yield from _sources(given)  # it may hand on what it is given
     else:
         yield operation
-
-
-def has_kernels(operation: Any) -> bool:
-    """Whether an operation has kernels, its own or those of layers inside it."""
-    parts = all_layers(operation)
-    return any(own_kernels(part).layouts for part in parts)
 
 
 def described(operation: Any) -> str:

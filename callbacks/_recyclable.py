@@ -35,7 +35,6 @@ from keras_initlab.signal import Reduction, mean_size_per_unit
 from ._model_graph import (
     check_graph,
     described,
-    has_kernels,
     output_operations,
 )
 from ._unit_axis import UnitAxis, after, normalized_axis
@@ -151,6 +150,8 @@ class _Graph:
         check_graph(model)
         self.calls = read_calls(model)
         self.uses = Counter(id(call.operation) for call in self.calls)
+        kernels = (kernel for call in self.calls for kernel in call.kernels)
+        self.uses_of = Counter(id(kernel.variable) for kernel in kernels)
         self.outputs = {id(one) for one in output_operations(model)}
         parts = all_layers(model)
         self.owners = Counter(id(v) for part in parts for v in own_variables(part))
@@ -200,7 +201,7 @@ class _Graph:
                 raise Skip("is read by other than one layer before an activation")
             (index,) = self.readers[index]
             operation = self.calls[index].operation
-            if has_kernels(operation):
+            if self.calls[index].kernels:
                 raise Skip("has no activation", is_usual=True)
             axis = self._passed(index, axis, way)
             activation = activation_of(operation) if is_activation(operation) else None
@@ -216,8 +217,7 @@ class _Graph:
         if id(self.calls[index].operation) in self.outputs:
             raise Skip("returns an output of the model")
         for reader in self.readers[index]:
-            operation = self.calls[reader].operation
-            if has_kernels(operation):
+            if self.calls[reader].kernels:
                 way.readers.append(self._reader(reader, axis))
             else:
                 self._to_readers(reader, self._passed(reader, axis, way), way)
@@ -244,21 +244,20 @@ class _Graph:
 
     def _reader(self, index: int, axis: UnitAxis) -> Reader:
         call = self.calls[index]
-        layer = call.operation
-        # The kernel that meets the input first.
-        name = next(iter(own_kernels(layer).layouts), "")
-        inputs = part_of(layer, name).reads
-        if inputs is None or not is_as_recorded(layer) or len(call.inputs) != 1:
-            raise Skip(f"goes into {described(layer)}")
-        if channel_axis(layer) != axis.number:
-            raise Skip(f"goes into {described(layer)}, which reads another axis")
-        variable = variable_of(layer, name)
-        self._check_own(layer, [variable])
-        return Reader(variable, inputs, axis, getattr(layer, "groups", 1))
+        operation = call.operation
+        kernel = call.kernels[0]  # that meets the input first
+        inputs = kernel.reads
+        if inputs is None or not is_as_recorded(operation) or len(call.inputs) != 1:
+            raise Skip(f"goes into {described(operation)}")
+        if channel_axis(operation) != axis.number:
+            raise Skip(f"goes into {described(operation)}, which reads another axis")
+        self._check_own(kernel.layer, [kernel.variable])
+        return Reader(kernel.variable, inputs, axis, kernel.axes.groups)
 
     def _check_own(self, layer: Any, variables: list[Any]) -> None:
         """Raises if anything else would notice that the variables are written."""
-        if self.uses[id(layer)] > 1:
+        uses = [self.uses[id(layer)], *(self.uses_of[id(v)] for v in variables)]
+        if max(uses) > 1:
             raise Skip(
                 f"would change {described(layer)}, which is called several times"
             )

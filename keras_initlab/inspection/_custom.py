@@ -6,8 +6,7 @@ from typing import Any
 
 import keras
 
-from .._keras.kinds import is_of_known_kind
-from .._keras.private import functional_of, has_nodes, is_of_keras, sublayers
+from .._keras.private import functional_of, has_nodes, is_of_keras
 
 
 def is_opened(operation: Any) -> bool:
@@ -27,9 +26,9 @@ def is_custom(operation: Any) -> bool:
         return False
     if isinstance(operation, keras.Sequential):
         return True
-    if any(is_of_keras(base) and _calls(base) for base in type(operation).__mro__):
-        return False
-    return bool(sublayers(operation)) or not is_of_known_kind(operation)
+    return not any(
+        is_of_keras(base) and _calls(base) for base in type(operation).__mro__
+    )
 
 
 def has_call(layer: Any) -> bool:

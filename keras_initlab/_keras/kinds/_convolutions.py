@@ -73,18 +73,16 @@ def _reversible_embedding(layer: Any) -> Mapping[str, KernelAxes]:
     return {**_embedding(layer), "reverse_embeddings": _dense(layer)["kernel"]}
 
 
-_PLAIN = Part(is_plain=True, reads=-2)
+_PLAIN = Part(is_plain=True)
 _TABLE = Part(bias=None, role="embedding")
 
 RECORDS = {
     "Dense": Kind(_dense, {"kernel": _PLAIN}),
     "EinsumDense": Kind(_einsum_dense),
     "BaseConv": Kind(_conv, {"kernel": _PLAIN}),
-    "BaseDepthwiseConv": Kind(_depthwise_conv, {"kernel": Part(reads=-2)}),
-    "BaseSeparableConv": Kind(
-        _separable_conv, {"depthwise_kernel": Part(bias=None, reads=-2)}
-    ),
-    "BaseConvTranspose": Kind(_conv_transpose, {"kernel": Part(reads=-1)}),
+    "BaseDepthwiseConv": Kind(_depthwise_conv),
+    "BaseSeparableConv": Kind(_separable_conv, {"depthwise_kernel": Part(bias=None)}),
+    "BaseConvTranspose": Kind(_conv_transpose),
     "Embedding": Kind(_embedding, {"embeddings": _TABLE}),
     "ReversibleEmbedding": Kind(
         _reversible_embedding, {"embeddings": _TABLE, "reverse_embeddings": _TABLE}

@@ -45,6 +45,17 @@ class Kernel(NamedTuple):
         return part_of(self.layer, self.name)
 
     @property
+    def reads(self) -> int | None:
+        """The axis, from the end, along which it reads its input unit by unit.
+
+        None where a unit of the input cannot be told from others.
+        """
+        counted = {*self.axes.outputs, *self.axes.window}
+        own = [axis for axis in range(len(self.shape)) if axis not in counted]
+        is_told = self.is_known and len(own) == 1 and self.part.role != "embedding"
+        return own[0] - len(self.shape) if is_told else None
+
+    @property
     def bias(self) -> Any:
         """The bias variable that is added to what it computes, or None."""
         name = self.part.bias

@@ -55,14 +55,11 @@ class Part:
         bias: name of the layer's bias that is added to what it computes, or None.
         role: its role, where the layer alone decides that; else None.
         is_plain: whether it is one matrix from units to units, the same everywhere.
-        reads: the axis, from the end, along which it reads the layer's input unit by
-            unit; None where a unit cannot be told from others.
     """
 
     bias: str | None = "bias"
     role: str | None = None
     is_plain: bool = False
-    reads: int | None = None
 
 
 @dataclass(frozen=True)

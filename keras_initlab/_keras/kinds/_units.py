@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from ..private import all_layers, inbound_nodes
 from ._records import own_kernels
 
@@ -18,7 +20,8 @@ def channel_axis(operation: Any) -> int:
         if source is None:
             return -1
         operation = source
-    return 1 if operation.data_format == "channels_first" else -1
+    layout = operation.data_format or keras.config.image_data_format()
+    return 1 if layout == "channels_first" else -1
 
 
 def _unchanged_source(operation: Any) -> Any:
