@@ -9,7 +9,7 @@ import numpy as np
 
 from .._core.arrays import to_numpy
 from .._core.errors import message
-from .._keras.kinds import Placement, placed
+from .._keras.kinds import Placement, kind_of, placed
 
 
 def draw(
@@ -59,7 +59,7 @@ def _seeded(initializer: Any, seed: int, layer: Any, axes: Any) -> Any:
     if "seed" not in config:
         return initializer
     config = {**config, "seed": seed}
-    if isinstance(layer, keras.layers.EinsumDense) and axes is not None:
+    if kind_of(layer).hands_axes and axes is not None:
         # Its `build` hands the axes over, too.
         told = {"input_axes": axes.input_axes, "output_axes": axes.output_axes}
         config |= {key: told[key] for key in told if config.get(key, 0) is None}

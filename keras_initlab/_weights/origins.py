@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from .._core.arrays import as_numpy, to_numpy
-from .._keras.kinds import Kernel, placed, standing
+from .._keras.kinds import Kernel, kind_of, placed, standing
 
 # Undo goes back by one; a sweep over seeds may leave many.
 _MOST_NOTES = 8
@@ -100,7 +100,7 @@ def is_rebuilt(layer: Any, initializer: Any) -> bool:
     """Whether a layer draws by a copy of its initializer that kept another seed."""
     config = initializer.get_config()
     return (
-        isinstance(layer, keras.layers.EinsumDense)
+        kind_of(layer).hands_axes
         and "input_axes" in config
         and not isinstance(config["seed"], int)
     )
@@ -166,7 +166,7 @@ def _is_ours(initializer: Any) -> bool:
 def _told(initializer: Any, kernel: Kernel) -> Any:
     """The initializer as an `EinsumDense` uses it, with the kernel's axes."""
     config = initializer.get_config()
-    is_told = isinstance(kernel.layer, keras.layers.EinsumDense)
+    is_told = kind_of(kernel.layer).hands_axes
     if not is_told or config.get("input_axes", 0) is not None:
         return initializer
     inputs = kernel.axes.inputs

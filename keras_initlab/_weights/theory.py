@@ -10,7 +10,15 @@ import keras
 from keras import initializers
 
 from .._core.arrays import to_numpy
-from .._keras.kinds import Fans, Kernel, Placement, keras_fans, placed, read_axes
+from .._keras.kinds import (
+    Fans,
+    Kernel,
+    Placement,
+    keras_fans,
+    kind_of,
+    placed,
+    read_axes,
+)
 from ..initializers import (
     TRUNCATED_STD,
     AdaptiveHe,
@@ -157,7 +165,7 @@ def _variance_scaling(initializer: Any, kernel: Kernel) -> float:
 def _fans_of_keras(initializer: Any, kernel: Kernel) -> Fans:
     given = _axes_given(initializer)
     # Before Keras 3.15 an `EinsumDense` did not hand over its axes.
-    is_told = isinstance(kernel.layer, keras.layers.EinsumDense) and hasattr(
+    is_told = kind_of(kernel.layer).hands_axes and hasattr(
         initializers.VarianceScaling(), "input_axes"
     )
     if is_told:

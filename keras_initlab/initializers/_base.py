@@ -11,7 +11,7 @@ from keras import ops
 
 from .._core import seeds as _seeds
 from .._core.errors import message
-from .._keras.kinds import KernelAxes, Placement, placement, read_axes
+from .._keras.kinds import KernelAxes, Placement, kind_of, placement, read_axes
 
 PACKAGE = "keras_initlab"
 
@@ -125,7 +125,7 @@ class LayoutInitializer(SeededInitializer, keras.initializers.VarianceScaling):
         if place is None or place.axes is None:
             return given
         # An `EinsumDense` hands over axes that count its batch labels as outputs.
-        is_einsum = isinstance(place.layer, keras.layers.EinsumDense)
+        is_einsum = kind_of(place.layer).hands_axes
         return place.axes if self.input_axes is None or is_einsum else given
 
     def _draw(self, shape: tuple[int, ...], axes: KernelAxes, dtype: str) -> Any:

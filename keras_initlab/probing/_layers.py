@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import keras
 import numpy as np
 
+from .._keras.kinds import kind_of
 from ._figures import Figures, GradientSpread, Spread, gradient_spread, spread
 from ._observer import Watched
 from ._weights import WeightSignal
@@ -145,7 +145,7 @@ def _layer_signal(
         return LayerSignal(one.path, kind, has_kernel=is_own, weights=weights)
     given = spread(one.inputs) if one.inputs else None
     after = spread(one.outputs)
-    is_loop = isinstance(one.operation, keras.layers.RNN)
+    is_loop = kind_of(one.operation).is_loop
     before = after if one.activation is None and not is_loop else None
     if one.before and not is_loop:
         before = spread(one.before)

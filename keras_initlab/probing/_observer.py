@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from .._activations import rails
-from .._keras.kinds import own_kernels
+from .._keras.kinds import kind_of, own_kernels, part_of, steps_of
 from .._keras.paths import own_variables
 from .._keras.private import copy_notes, has_logits
 from .._keras.running import Call
@@ -180,7 +180,7 @@ def _watched(model: Any) -> list[Watched]:
 def _of_interest(path: str, operation: Any) -> Watched:
     activation = activation_of(operation)
     has_weights = any("float" in one.dtype for one in weights_of(operation))
-    is_loop = isinstance(operation, keras.layers.RNN)
+    is_loop = kind_of(operation).is_loop
     is_row = has_weights or activation is not None or is_loop
     limits = rails(activation) if activation is not None and not is_loop else None
     if limits is None or limits.low is None or limits.high is None:
@@ -203,17 +203,17 @@ def weights_of(operation: Any) -> list[Any]:
 
     A recurrent layer's are those of its cells, which run in a loop and out of sight.
     """
-    if isinstance(operation, keras.layers.RNN):
-        return list(operation.cell.variables)
-    return own_variables(operation)
+    cells = steps_of(operation) if kind_of(operation).is_loop else ()
+    inner = [variable for cell in cells for variable in cell.variables]
+    return inner or own_variables(operation)
 
 
 def has_kernel(operation: Any) -> bool:
     """Whether an operation owns a kernel itself; a recurrent layer by its cells."""
-    if isinstance(operation, keras.layers.RNN):
+    if kind_of(operation).is_loop:
         return True
     return isinstance(operation, keras.Layer) and bool(own_kernels(operation).layouts)
 
 
 def _is_embedding(operation: Any) -> bool:
-    return isinstance(operation, keras.layers.Embedding)
+    return part_of(operation, "embeddings").role == "embedding"

@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from .._core.arrays import to_numpy
-from .._keras.kinds import Kernel, is_of_known_kind
+from .._keras.kinds import Kernel, is_of_known_kind, steps_of
 from .._keras.private import all_layers, takes_training
 from .._keras.replacing import all_replaced
 from .._keras.running import (
@@ -245,14 +245,9 @@ def _is_told(link: Link) -> bool:
 
 def _steppers(model: keras.Model) -> dict[int, Any]:
     """The layers that run others step by step, by the id of the one they run first."""
-    found: dict[int, Any] = {}
-    for layer in all_layers(model):
-        if isinstance(layer, keras.layers.RNN):
-            first = getattr(layer.cell, "cells", [layer.cell])[0]
-            found[id(first)] = layer
-        elif isinstance(layer, keras.layers.TimeDistributed):
-            found[id(layer.layer)] = layer
-    return found
+    return {
+        id(inner): layer for layer in all_layers(model) for inner in steps_of(layer)[:1]
+    }
 
 
 def _mean_square(value: Any) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._keras.kinds import keras_fans
+from .._keras.kinds import keras_fans, kind_of
 from ..initializers import TRUNCATED_STD
 from ..inspection import KernelRecord
 
@@ -39,7 +39,7 @@ def truncated_std(initializer: Any, kernel: KernelRecord) -> float | None:
     if type(initializer) not in PLAIN or kernel.variable.dtype != "float32":
         return None
     # An `EinsumDense` tells them fans of its own.
-    if isinstance(kernel.layer, keras.layers.EinsumDense):
+    if kind_of(kernel.layer).hands_axes:
         return None
     if initializer.distribution != "truncated_normal":
         return None

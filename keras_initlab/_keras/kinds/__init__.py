@@ -30,6 +30,7 @@ from ._records import kind_of as kind_of
 from ._records import own_kernels as own_kernels
 from ._records import part_of as part_of
 from ._records import register as register
+from ._records import steps_of as steps_of
 from ._records import variable_of as variable_of
 from ._recurrent import cell_product as cell_product
 from ._units import channel_axis as channel_axis

@@ -78,7 +78,7 @@ _TABLE = Part(bias=None, role="embedding")
 
 RECORDS = {
     "Dense": Kind(_dense, {"kernel": _PLAIN}),
-    "EinsumDense": Kind(_einsum_dense),
+    "EinsumDense": Kind(_einsum_dense, hands_axes=True),
     "BaseConv": Kind(_conv, {"kernel": _PLAIN}),
     "BaseDepthwiseConv": Kind(_depthwise_conv),
     "BaseSeparableConv": Kind(_separable_conv, {"depthwise_kernel": Part(bias=None)}),

@@ -7,7 +7,7 @@ A name counts only for a class of Keras's: what a user calls `RMSNorm` may do an
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -77,6 +77,12 @@ def part_of(layer: Any, name: str) -> Part:
 def is_of_known_kind(layer: Any) -> bool:
     """Whether the record of a layer tells its kernels."""
     return kind_of(layer).kernels is not None
+
+
+def steps_of(layer: Any) -> Sequence[Any]:
+    """Returns the layers that a layer runs step by step, the first one first."""
+    steps = kind_of(layer).steps
+    return steps(layer) if steps else ()
 
 
 def own_kernels(layer: Any) -> OwnKernels:

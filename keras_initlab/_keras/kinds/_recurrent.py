@@ -7,7 +7,7 @@ loop are heard on the whole sequence before the loop runs.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -32,6 +32,10 @@ def _conv_lstm_cell(layer: Any) -> Mapping[str, KernelAxes]:
     }
 
 
+def _cells(layer: Any) -> Sequence[Any]:
+    return getattr(layer.cell, "cells", [layer.cell])
+
+
 def _loop_over_time(layer: Any, run: Any) -> Iterator[Hook]:
     """A loop over time: its cells are heard on the sequence before it runs."""
     call = layer.call
@@ -53,7 +57,7 @@ def _hear_cells(
     mask: Any = None,
     training: Any = False,
 ) -> None:
-    cells = getattr(layer.cell, "cells", [layer.cell])
+    cells = _cells(layer)
     for number, cell in enumerate(cells):
         shape = ops.shape(sequences)
         run.hear_cell(cell, ops.reshape(sequences, (-1, *shape[2:])))
@@ -121,6 +125,6 @@ RECORDS = {
     "GRUCell": _CELL(_gated_cell(3)),
     "LSTMCell": _CELL(_gated_cell(4)),
     "ConvLSTMCell": _CELL(_conv_lstm_cell),
-    "RNN": Kind(loop=_loop_over_time),
-    "TimeDistributed": Kind(loop=_loop_over_steps),
+    "RNN": Kind(steps=_cells, is_loop=True, loop=_loop_over_time),
+    "TimeDistributed": Kind(steps=lambda one: [one.layer], loop=_loop_over_steps),
 }

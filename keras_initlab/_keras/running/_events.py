@@ -10,6 +10,7 @@ from typing import Any, Literal
 import keras
 
 from ..hearing import Hearing
+from ..kinds import kind_of
 from ..private import mask_of
 from ..replacing import InPlace, all_replaced, held
 
@@ -92,7 +93,7 @@ def recording(
         id(operation)
         for operation in activated
         if callable(getattr(operation, "activation", None))
-        and not isinstance(operation, keras.layers.RNN)  # its loop is out of sight
+        and not kind_of(operation).is_loop
     }
     wrappers = []
     for operation in operations:
