@@ -13,7 +13,7 @@ from keras_initlab._core.errors import message
 from keras_initlab._keras.paths import own_variables
 from keras_initlab.diagnosis import NOT_FINITE, SignalRules
 from keras_initlab.inspection import activation_of
-from keras_initlab.signal import (
+from keras_initlab.observing import (
     Measured,
     Place,
     Recipe,

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from keras_initlab._keras.private import without_model
-from keras_initlab.signal import Recipe
+from keras_initlab.observing import Recipe
 
 
 class Copied:

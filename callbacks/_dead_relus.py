@@ -12,7 +12,7 @@ from keras_initlab._core.errors import check_finite, message
 from keras_initlab._keras.private import sublayers
 from keras_initlab.diagnosis import LOST_SHARE, Finding
 from keras_initlab.inspection import activation_of
-from keras_initlab.signal import Measured, Recipe
+from keras_initlab.observing import Measured, Recipe
 
 from ._lives import Lives, Watched, watched
 from ._logs import Log

@@ -12,7 +12,7 @@ from keras_initlab._core.errors import check_flag, message
 from keras_initlab._keras.private import own_trainable
 from keras_initlab.diagnosis import NOT_FINITE, Finding, Observation, Rules
 from keras_initlab.inspection import layer_paths, variable_paths
-from keras_initlab.signal import Measured, Recipe, total
+from keras_initlab.observing import Measured, Recipe, total
 
 from ._logs import Log
 from ._norm_table import NormTable

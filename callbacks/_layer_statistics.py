@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from keras_initlab.diagnosis import Signal
-from keras_initlab.signal import STATISTICS, Place
+from keras_initlab.observing import STATISTICS, Place
 
 KINDS = ("mean", "std", "min", "max", "zero_share")
 LOGGED = {

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_initlab._activations import Rails, is_rectifier, rails
-from keras_initlab.signal import Reduction, escapes_per_unit, fires_per_unit
+from keras_initlab.observing import Reduction, escapes_per_unit, fires_per_unit
 
 
 class UnitEvent(NamedTuple):

@@ -14,7 +14,7 @@ import keras_initlab.plots as plots
 from keras_initlab._core.errors import check_verbose, message
 from keras_initlab._core.pandas import load_pandas
 from keras_initlab.diagnosis import Finding
-from keras_initlab.signal import (
+from keras_initlab.observing import (
     Measured,
     Recipe,
     Training,

@@ -30,7 +30,7 @@ from keras_initlab.inspection import (
     operation_paths,
     read_calls,
 )
-from keras_initlab.signal import Reduction, mean_size_per_unit
+from keras_initlab.observing import Reduction, mean_size_per_unit
 
 from ._model_graph import (
     check_graph,

@@ -11,7 +11,7 @@ from keras_initlab._core.errors import check_count, check_non_negative, message
 from keras_initlab._core.seeds import derive, fresh
 from keras_initlab._core.transaction import uninterrupted
 from keras_initlab.inspection import operation_paths
-from keras_initlab.signal import Measured, Recipe
+from keras_initlab.observing import Measured, Recipe
 
 from ._logs import Log
 from ._observing import NothingToWatchError, ObservingCallback

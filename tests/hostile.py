@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_initlab
-from keras_initlab import callbacks, initializers, plots, signal
+from keras_initlab import callbacks, initializers, observing, plots
 from keras_initlab._cli._commands import COMMANDS
 
 PACKAGES = {
@@ -17,7 +17,7 @@ PACKAGES = {
     "callbacks.": callbacks,
     "plots.": plots,
     "compare.": sys.modules["keras_initlab.compare"],  # `compare` itself is a function
-    "signal.": signal,
+    "observing.": observing,
 }
 
 

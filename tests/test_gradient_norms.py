@@ -371,7 +371,7 @@ def test_norms_neither_underflow_nor_overflow(factor, mode):
 def test_norms_on_a_device_without_float64():
     import torch
 
-    from keras_initlab.signal._observe_torch import _scaled_norm
+    from keras_initlab.observing._observe_torch import _scaled_norm
 
     values = np.array([3.0, -4.0])
     for factor in (0.0, 1e-30, 1.0, 1e30, math.inf):

@@ -13,7 +13,9 @@ from hostile_report import COLLECTED
 from keras import layers
 
 import keras_initlab as initlab
-from keras_initlab import plots, signal
+from keras_initlab import observing, plots
+from keras_initlab._keras.kinds import channel_axis
+from keras_initlab._keras.running import recording
 from keras_initlab.callbacks import (
     CSVLog,
     DeadReLULogger,
@@ -150,10 +152,9 @@ RECORDS = {
     "Finding": lambda: initlab.audit(hosted("zero weights"))[0],
     "KernelAxes": lambda: initlab.KernelAxes((0,), (1,)),
     "WidthsRecommendation": lambda: initlab.recommend_widths([3, 4, 2]),
-    "signal.Recipe": signal.Recipe,
-    "signal.Measured": signal.Measured,
-    "signal.Reduction": lambda: signal.total(None),
-    "signal.Call": lambda: signal.Call(None, None, None),
+    "observing.Recipe": observing.Recipe,
+    "observing.Measured": observing.Measured,
+    "observing.Reduction": lambda: observing.total(None),
 }
 
 
@@ -225,7 +226,9 @@ def of_figures(x):
     return np.array([x.size, mean, squares, low, high, np.sum(wide == 0)])
 
 
-@hostile.asks("signal.statistics", "signal.STATISTICS", "signal.total", "signal.Place")
+@hostile.asks(
+    "observing.statistics", "observing.STATISTICS", "observing.total", "observing.Place"
+)
 @pytest.mark.parametrize("name", TENSORS)
 def test_figures_of_hostile_tensors(name):
     x, layer = TENSORS[name], layers.ReLU()
@@ -233,36 +236,39 @@ def test_figures_of_hostile_tensors(name):
     with np.errstate(invalid="ignore"):
         expected = of_figures(x)
         whole = x.astype("float64").sum() if "float" in x.dtype.name else 0.0
-    found = keras.ops.convert_to_numpy(signal.statistics(layer).reduce(tensor, None))
-    assert len(found) == len(signal.STATISTICS)
+    found = keras.ops.convert_to_numpy(observing.statistics(layer).reduce(tensor, None))
+    assert len(found) == len(observing.STATISTICS)
     is_clear = np.isfinite(expected[1]) | (x.size == 0)
     shown = slice(None) if is_clear else [0, 5]  # the others are NaN or infinite
     np.testing.assert_allclose(found[shown], expected[shown], rtol=1e-5)
     assert is_clear or not np.isfinite(found[1:3]).all()
-    total = keras.ops.convert_to_numpy(signal.total(layer).reduce(tensor, None))
+    total = keras.ops.convert_to_numpy(observing.total(layer).reduce(tensor, None))
     np.testing.assert_allclose(total, whole, rtol=1e-5)
 
 
 @hostile.asks(
-    *("signal.fires_per_unit", "signal.mean_size_per_unit", "signal.histogram"),
-    *("signal.escapes_per_unit", "signal.channel_axis"),
+    *(
+        "observing.fires_per_unit",
+        "observing.mean_size_per_unit",
+        "observing.histogram",
+    ),
+    "observing.escapes_per_unit",
 )
 def test_units_of_a_tensor_with_nan():
     layer, tensor = layers.ReLU(), keras.ops.convert_to_tensor(TENSORS["NaN"])
-    assert signal.channel_axis(layer) == -1
+    assert channel_axis(layer) == -1
 
     def reduced(reduction):
         return keras.ops.convert_to_numpy(reduction.reduce(tensor, None)).tolist()
 
-    assert reduced(signal.fires_per_unit(layer)) == [[1, 1]]
-    escapes = signal.escapes_per_unit(layer, "small", [lambda x: x < 5])
+    assert reduced(observing.fires_per_unit(layer)) == [[1, 1]]
+    escapes = observing.escapes_per_unit(layer, "small", [lambda x: x < 5])
     assert reduced(escapes) == [[0, 1]]  # NaN passes no test
-    assert reduced(signal.mean_size_per_unit(layer))[0][0] == 1
+    assert reduced(observing.mean_size_per_unit(layer))[0][0] == 1
     edges = np.array([-1.0, 0.5, 1.5, 9.0])
-    assert reduced(signal.histogram(layer, edges)) == [1, 1, 1]
+    assert reduced(observing.histogram(layer, edges)) == [1, 1, 1]
 
 
-@hostile.asks("signal.recording", "signal.Call")
 def test_recording_ends_whatever_is_raised():
     layer = layers.Dense(2)
     layer.build((None, 3))
@@ -271,7 +277,7 @@ def test_recording_ends_whatever_is_raised():
         raise KeyError("mine")
 
     with hostile.left_as_it_was(layer):
-        with pytest.raises(KeyError, match="mine"), signal.recording([layer], fail):
+        with pytest.raises(KeyError, match="mine"), recording([layer], fail):
             layer(X)
         assert layer(X).shape == (4, 2)
 

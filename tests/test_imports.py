@@ -21,7 +21,7 @@ FLOORS = {
     "_keras": 1,
     "_activations": 2,
     "initializers": 3,
-    "signal": 3,
+    "observing": 3,
     "inspection": 4,
     "_weights": 5,
     "calibration": 6,
@@ -46,7 +46,7 @@ PUBLIC = [
     "keras_initlab.plots",
     "keras_initlab.probing",
     "keras_initlab.recommend",
-    "keras_initlab.signal",
+    "keras_initlab.observing",
 ]
 # What loads only where it is used: {module: files that may import it}.
 HEAVY = {
@@ -167,7 +167,7 @@ def test_public_packages_list_what_they_offer(name):
     module = importlib.import_module(name)
     assert all(hasattr(module, one) for one in module.__all__)
     assert not any(one.startswith("_") for one in module.__all__)
-    text = pydoc.render_doc(module)
+    text = pydoc.render_doc(module, renderer=pydoc.plaintext)
     assert all(one in text for one in module.__all__)
 
 
@@ -209,14 +209,14 @@ def test_heavy_modules_load_only_where_used(module):
 
 def test_the_reader_of_imports_sees_them(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
-    file = tmp_path / "keras_initlab" / "signal" / "_x.py"
+    file = tmp_path / "keras_initlab" / "observing" / "_x.py"
     file.parent.mkdir(parents=True)
     file.write_text(
         "from .._keras import kinds\nfrom . import _y\ndef f():\n    import jax\n"
     )
     assert imports(file) == [
         ("keras_initlab._keras.kinds", True),
-        ("keras_initlab.signal._y", True),
+        ("keras_initlab.observing._y", True),
         ("jax", False),
     ]
 

@@ -22,7 +22,7 @@ from keras import layers, optimizers
 from oracles import BACKEND, MODES, USUAL, gradient_norms
 
 from keras_initlab.callbacks import DeadReLULogger, GradientNormLogger
-from keras_initlab.signal._recipe import Traced
+from keras_initlab.observing._recipe import Traced
 
 EXAMPLES, BATCH, STEPS = 24, 6, 4
 OWN_KEYS = {"grad_norm", "dead_relu_fraction"}

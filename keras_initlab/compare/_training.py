@@ -17,7 +17,7 @@ import numpy as np
 from .._core import seeds as _seeds
 from .._core.errors import message
 from .._keras.private import drawing_seeds_from
-from ..signal import Measured, Recipe, TrainingObserver, calling_list
+from ..observing import Measured, Recipe, TrainingObserver, calling_list
 from ._data import Batches, Data, first_inputs, load_once
 from ._starts import built, start, takes_initializer
 from ._tracing import expecting_traces

@@ -1,8 +1,5 @@
 """What happens inside a model while it runs or trains."""
 
-from .._keras.kinds import channel_axis as channel_axis
-from .._keras.running import Call as Call
-from .._keras.running import recording as recording
 from ._observe import TrainingObserver as TrainingObserver
 from ._recipe import Measured as Measured
 from ._recipe import Place as Place
@@ -21,7 +18,6 @@ from ._training import calling_list as calling_list
 
 __all__ = [
     "STATISTICS",
-    "Call",
     "Measured",
     "Place",
     "Recipe",
@@ -30,12 +26,10 @@ __all__ = [
     "Training",
     "TrainingObserver",
     "calling_list",
-    "channel_axis",
     "escapes_per_unit",
     "fires_per_unit",
     "histogram",
     "mean_size_per_unit",
-    "recording",
     "statistics",
     "total",
 ]
