@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
-
-
-@contextlib.contextmanager
-def same_random_state() -> Iterator[None]:
-    """Gives the generators their states back on leaving.
-
-    On PyTorch, Keras's dropout draws from its own ones, and not from its seed's state.
-    """
-    rewind = rewinding()
-    try:
-        yield
-    finally:
-        rewind()
 
 
 def rewinding() -> Callable[[], None]:
     """Returns a function that brings random generators back to where they are now.
 
-    Those of Python, NumPy and PyTorch. Keras keeps its own in variables.
+    Those of Python, NumPy and PyTorch. Keras keeps its own in variables; but on PyTorch
+    its dropout draws from PyTorch's, and not from its seed's state.
 
     Example:
         >>> rewind = rewinding()

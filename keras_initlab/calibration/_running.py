@@ -8,7 +8,6 @@ from typing import Any
 import keras
 
 from .._core.arrays import as_tensor
-from .._core.random import same_random_state
 from .._core.transaction import within
 from .._keras.kinds import Kernel
 from .._keras.private import all_layers, takes_training
@@ -55,7 +54,6 @@ def one_pass(
         set_hooks += normalizing_by_batch(model)
     try:
         contexts = (
-            same_random_state(),
             all_built(model),
             scope,
             all_replaced(set_hooks),

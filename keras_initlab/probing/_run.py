@@ -10,7 +10,6 @@ from keras import ops
 
 from .._activations import name_of
 from .._core.arrays import to_numpy
-from .._core.random import same_random_state
 from .._core.transaction import within
 from .._keras.kinds import kernels
 from .._keras.private import takes_training, with_own_loss
@@ -69,7 +68,7 @@ def run(model: Any, batch: Batch, objective: Objective, training: bool) -> Passe
     ]
     recorded = recording(operations, observer.on_return, activated)
     loss, gradients = within(
-        (same_random_state(), with_own_loss(model), recorded),
+        (with_own_loss(model), recorded),
         lambda: backward.run(forward, [variable.value for variable in variables]),
     )
     slopes = _slopes(variables, gradients)
