@@ -9,8 +9,7 @@ nobody has read yet: a guess, but right for a chain and for towers that join.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import keras
 
 from .._keras.kinds import Kernel
-from .._keras.replacing import InPlace, replaced
+from .._keras.running import OperationEvent
 
 
 class Unseen(keras.Operation):
@@ -63,7 +62,7 @@ class Listener:
         self._kept: list[Any] = []  # an id is only unique while its object lives
         self._unread: list[Any] = list(inputs)
         self._last = self._unread[:1]
-        self._depth = 0
+        self._running: list[tuple[Any, Any]] = []  # each with its symbolic arguments
 
     def name(self, tensors: Iterable[Any], symbols: Iterable[Any]) -> None:
         """Notes which symbolic tensors stand for the backend's."""
@@ -71,21 +70,20 @@ class Listener:
             self._kept.append(tensor)
             self._symbols[id(tensor)] = symbol
 
-    def heard(self, layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The layer's `call`, listened to."""
+    def on_call(self, call: OperationEvent) -> None:
+        """Notes what a layer is about to read, unless it is inside another one."""
+        given = call.args, dict(call.kwargs)
+        own = given if self._running else keras.tree.map_structure(self._like, given)
+        self._running.append((call.operation, own))
 
-        def listened(*args: Any, **kwargs: Any) -> Any:
-            own_args, own_kwargs = keras.tree.map_structure(self._like, (args, kwargs))
-            self._depth += 1
-            try:
-                outputs = call(*args, **kwargs)
-            finally:
-                self._depth -= 1
-            if self._depth == 0:
-                self._note(layer, own_args, own_kwargs, outputs)
-            return outputs
-
-        return listened
+    def on_return(self, call: OperationEvent) -> None:
+        """Notes what a layer returned."""
+        operation, own = self._running.pop()
+        while operation is not call.operation:  # what has raised does not return
+            operation, own = self._running.pop()
+        if not self._running:
+            args, kwargs = own
+            self._note(operation, args, kwargs, call.output)
 
     def symbols(self, outputs: Any) -> list[Any]:
         """What stands for the tensors that the outer layer returns."""
@@ -96,9 +94,7 @@ class Listener:
         ]
 
     def _like(self, value: Any) -> Any:
-        # Inside another layer that is heard, nothing is noted.
-        is_noted = self._depth == 0 and keras.ops.is_tensor(value)
-        return self._symbol(value) if is_noted else value
+        return self._symbol(value) if keras.ops.is_tensor(value) else value
 
     def _symbol(self, tensor: Any) -> Any:
         if id(tensor) not in self._symbols:
@@ -137,18 +133,6 @@ class Listener:
         self._unread = [one for one in self._unread if id(one) not in gone]
         self._unread += made
         self._last = list(made)
-
-
-@contextlib.contextmanager
-def listening(listener: Listener, layers: Iterable[Any]) -> Iterator[None]:
-    """Has a listener hear these layers within the block."""
-    with contextlib.ExitStack() as stack:
-        for layer in layers:
-            for name in ("call", "quantized_call"):
-                method = getattr(layer, name)
-                heard = InPlace(method, listener.heard(layer, method))
-                stack.enter_context(replaced(layer, name, heard))
-        yield
 
 
 def symbol_like(tensor: Any) -> Any:

@@ -22,10 +22,11 @@ import keras
 
 from .._keras.private import all_layers, own_metrics, sublayers
 from .._keras.replacing import InPlace, replaced
+from .._keras.running import recording
 from .._keras.unchanged import unchanged
 from ._arguments import filled
 from ._custom import is_custom, is_opened
-from ._listening import Listener, listening
+from ._listening import Listener
 from ._symbols import SymbolicWeights
 
 
@@ -98,7 +99,8 @@ class Tracer:
             tensors = keras.tree.flatten((args, kwargs))
             symbols = keras.tree.flatten((own_args, own_kwargs))
             listener.name(tensors, symbols)
-            with listening(listener, all_layers(layer, include_self=False)):
+            inner = all_layers(layer, include_self=False)
+            with recording(inner, listener.on_return, on_call=listener.on_call):
                 outputs = call(*args, **kwargs)
             returned[:] = listener.symbols(outputs)
             return outputs

@@ -11,7 +11,7 @@ from keras import ops
 
 from .._keras.private import clipped_by, own_trainable
 from .._keras.replacing import all_replaced, held
-from .._keras.running import Call, recording
+from .._keras.running import OperationEvent, recording
 from ._norms import Norms
 from ._recipe import FIGURES, Recipe, Reduction, Traced
 
@@ -164,7 +164,7 @@ class Capture:
         known = self.figures.get(key)
         self.figures[key] = figure if known is None else reduction.join(known, figure)
 
-    def _on_return(self, call: Call) -> None:
+    def _on_return(self, call: OperationEvent) -> None:
         for reduction in self._reductions[id(call.operation)]:
             value = call.at(reduction.place)
             if hasattr(value, "shape") and self.is_readable(value):

@@ -16,7 +16,7 @@ from .._activations import rails
 from .._keras.kinds import kind_of, own_kernels, part_of, steps_of
 from .._keras.paths import own_variables
 from .._keras.private import copy_notes, has_logits
-from .._keras.running import Call
+from .._keras.running import OperationEvent
 from ..inspection import activation_of, operations_in_sight
 from ._figures import (
     Figures,
@@ -96,7 +96,7 @@ class Observer:
         self._backward = backward
         self._recent: deque[tuple[Any, Any, Figures]] = deque(maxlen=_REMEMBERED)
 
-    def on_return(self, call: Call) -> Any:
+    def on_return(self, call: OperationEvent) -> Any:
         """Measures what an operation returns; taps it for the gradient."""
         one = self.watched[id(call.operation)]
         flat = keras.tree.flatten(call.output)
@@ -116,7 +116,7 @@ class Observer:
     def _is_seen(self, value: Any) -> bool:
         return is_signal(value) and self._backward.is_readable(value)
 
-    def _measure(self, one: Watched, call: Call, value: Any) -> None:
+    def _measure(self, one: Watched, call: OperationEvent, value: Any) -> None:
         if not one.calls:
             self.order.append(one)
         one.calls += 1

@@ -22,8 +22,8 @@ from .._keras.kinds import Kernel, is_of_known_kind, steps_of
 from .._keras.private import all_layers, takes_training
 from .._keras.replacing import all_replaced
 from .._keras.running import (
-    Call,
     Listener,
+    OperationEvent,
     Product,
     bias_of,
     listening,
@@ -150,7 +150,8 @@ class _Given(Listener):
     def on_product(self, product: Product) -> Any:
         if not self.is_in_loop:
             bias = bias_of(product, self.value, product.meets_bias)
-            given = ops.cast(product.output, "float32") + bias.values
+            values = ops.convert_to_tensor(bias.values, "float32")
+            given = ops.add(ops.cast(product.output, "float32"), values)
             self.sizes[id(product.kernel.variable)] = _mean_square(given) ** 0.5
         return product.output
 
@@ -174,10 +175,10 @@ class _Heard:
         """Returns what is to be recorded."""
         return list({id(one): one for one in self._operations}.values())
 
-    def on_call(self, operation: Any, inputs: Any) -> None:
-        self._hear(("read", id(operation)), inputs)
+    def on_call(self, call: OperationEvent) -> None:
+        self._hear(("read", id(call.operation)), call.inputs)
 
-    def on_return(self, call: Call) -> None:
+    def on_return(self, call: OperationEvent) -> None:
         self._hear(("returned", id(call.operation)), call.output)
 
     def read(self, record: KernelRecord) -> float | None:

@@ -7,7 +7,7 @@ kernels: what each computes, before a bias or activation.
 from ._bias import Bias as Bias
 from ._bias import bias_of as bias_of
 from ._channels import Channels as Channels
-from ._events import Call as Call
+from ._events import OperationEvent as OperationEvent
 from ._events import Place as Place
 from ._events import recording as recording
 from ._listener import Listener as Listener

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import keras
@@ -19,23 +19,28 @@ Place = Literal["input", "output", "preactivation"]
 
 
 @dataclass(frozen=True)
-class Call:
+class OperationEvent:
     """One call of an operation.
 
     Attributes:
         operation: the layer or raw operation.
-        inputs: its first argument, None if it has none.
-        output: what it returned.
+        args: its arguments by position.
+        kwargs: those by name.
+        output: what it returned; None before it has.
         preactivation: what its `activation` received last, None if that was not heard,
             as in a recurrent layer; the inputs of an operation without one.
-        given_mask: what was passed as `mask`.
     """
 
     operation: Any
-    inputs: Any
-    output: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    output: Any = None
     preactivation: Any = None
-    given_mask: Any = None
+
+    @property
+    def inputs(self) -> Any:
+        """Its first argument, None if it has none."""
+        return next(iter((*self.args, *self.kwargs.values())), None)
 
     def at(self, place: Place) -> Any:
         """The tensor at a place of the call."""
@@ -59,7 +64,7 @@ class Call:
         mask = mask_of(self.output)
         layer = self.operation
         if mask is None and getattr(layer, "supports_masking", False):
-            previous = self.given_mask
+            previous = self.kwargs.get("mask")
             if previous is None:
                 previous = keras.tree.map_structure(mask_of, self.inputs)
             is_masked = any(one is not None for one in keras.tree.flatten(previous))
@@ -71,9 +76,9 @@ class Call:
 @contextlib.contextmanager
 def recording(
     operations: Iterable[Any],
-    on_return: Callable[[Call], Any],
+    on_return: Callable[[OperationEvent], Any],
     activated: Iterable[Any] = (),
-    on_call: Callable[[Any, Any], Any] | None = None,
+    on_call: Callable[[OperationEvent], Any] | None = None,
 ) -> Iterator[None]:
     """Calls `on_return` whenever one of the operations returns.
 
@@ -84,10 +89,10 @@ def recording(
 
     Args:
         operations: layers or operations.
-        on_return: receives the `Call`; what it returns, unless None, takes the place
-            of the operation's output.
+        on_return: receives the event; what it returns, unless None, takes the place of
+            the operation's output.
         activated: those of the operations whose pre-activations are asked for.
-        on_call: receives the operation and its first argument before it runs.
+        on_call: receives the event before the operation runs.
     """
     heard = {
         id(operation)
@@ -116,23 +121,23 @@ def _noting_call(
     operation: Any,
     name: str,
     hears: bool,
-    on_return: Callable[[Call], Any],
-    on_call: Callable[[Any, Any], Any] | None,
+    on_return: Callable[[OperationEvent], Any],
+    on_call: Callable[[OperationEvent], Any] | None,
 ) -> Callable[..., Any]:
     method = held(operation, name)
     hearing = Hearing(operation, name) if hears else None
     has_activation = callable(getattr(operation, "activation", None))
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        inputs = next(iter((*args, *kwargs.values())), None)
+        begun = OperationEvent(operation, args, kwargs)
         if on_call is not None:
-            on_call(operation, inputs)
+            on_call(begun)
         if hearing is not None:
             output, before = hearing(*args, **kwargs)
         else:
             output = method(*args, **kwargs)
-            before = None if has_activation else inputs
-        found = on_return(Call(operation, inputs, output, before, kwargs.get("mask")))
+            before = None if has_activation else begun.inputs
+        found = on_return(replace(begun, output=output, preactivation=before))
         return output if found is None else found
 
     return InPlace(method, call)
