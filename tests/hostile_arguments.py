@@ -291,10 +291,6 @@ CALLS = {
         ),
         comparison=({"compared": Later(compared), "title": ""}, {}),
         dead_units=({"logger": DEAD, "title": ""}, {}),
-        depth_by_activation=(
-            {"results": {("relu", 1, "a"): 0.5}, "arms": None, "title": ""},
-            {"arms": NONE},
-        ),
         gradient_heat_map=({"logger": NORMS, "by": "layer", "title": ""}, {}),
         gradient_norms=({"logger": NORMS, "title": ""}, {}),
         learning_curves=({"compared": Later(compared), "title": ""}, {}),

@@ -11,7 +11,6 @@ from ._activations_over_depth import activations_over_depth as activations_over_
 from ._comparison import comparison as comparison
 from ._comparison import learning_curves as learning_curves
 from ._dead_units import dead_units as dead_units
-from ._depth_by_activation import depth_by_activation as depth_by_activation
 from ._gradient_norms import gradient_heat_map as gradient_heat_map
 from ._gradient_norms import gradient_norms as gradient_norms
 from ._signal_report import signal_report as signal_report
@@ -25,7 +24,6 @@ __all__ = [
     "activations_over_depth",
     "comparison",
     "dead_units",
-    "depth_by_activation",
     "gradient_heat_map",
     "gradient_norms",
     "learning_curves",

@@ -38,13 +38,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from depth_picture import depth_picture
 from resumable import Results, Trained
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_digits
 
 import keras_initlab as initlab
-from keras_initlab import plots
 
 BATCH = 100
 KEYS = ("activation", "depth", "arm", "seed")
@@ -226,7 +226,7 @@ def as_figure(results, depths):
         and run_of(*(line[key] for key in KEYS)).items() <= line.items()
     ]
     arms = dict(zip(ARMS, HEADINGS, strict=True))
-    return plots.depth_by_activation(shown, arms, TITLE)
+    return depth_picture(shown, arms, TITLE)
 
 
 def as_rates_table(results, options):
