@@ -1,17 +1,16 @@
 """Metrics for TensorBoard.
 
-TensorBoard's event files are records of protocol buffers. The few fields that scalars
-and histograms need are written by hand: `tf.summary` would start TensorFlow in every
-JAX and PyTorch process (seconds, hundreds of megabytes and, by default, all memory of
-every GPU), and all of it but `tf.summary.write` needs the package `tensorboard`.
+TensorBoard's own package makes the records. It imports no backend, whereas `tf.summary`
+would start TensorFlow in every JAX and PyTorch process (seconds, hundreds of megabytes
+and, by default, all memory of every GPU). Its writer of whole files is not used: that
+keeps events back for two minutes, which a killed process would lose.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import io
 import os
-import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,8 +32,8 @@ class TensorBoardLog:
     then on, and a killed process leaves every step up to the last. A directory or file
     that is deleted meanwhile is made anew.
 
-    Writing needs no package but this one; looking needs `pip install tensorboard`, then
-    `tensorboard --logdir <directory>`.
+    This needs `pip install "keras_initlab[tensorboard]"`. `tensorboard --logdir
+    <directory>` shows what it wrote.
 
     Args:
         directory: the log directory. It is made at the first call; the folder it lies
@@ -42,6 +41,7 @@ class TensorBoardLog:
             one directory as one run.
 
     Raises:
+        ImportError: if TensorBoard is not installed.
         ValueError: if the folder does not exist, or a histogram is none.
 
     Example:
@@ -52,14 +52,10 @@ class TensorBoardLog:
         >>> log.log_histograms({"weights": np.histogram([1.0, 2.0, 2.0], bins=4)}, 0)
         >>> len(list(directory.glob("events*")))
         1
-
-    References:
-        The records: `tensorflow/core/util/event.proto`, `core/framework/summary.proto`
-        and `core/lib/io/record_writer.h` in TensorFlow's source. The histograms:
-        `tensorboard/plugins/histogram/metadata.py` in TensorBoard's.
     """
 
     def __init__(self, directory: str | os.PathLike[str]):
+        _check_installed()
         self.directory = checked_path("directory", directory)
         self._file: Path | None = None
 
@@ -70,7 +66,8 @@ class TensorBoardLog:
         self, metrics: Mapping[str, SupportsFloat], step: SupportsIndex
     ) -> None:
         """Writes the metrics of one step."""
-        self._write([_scalar(name, float(v)) for name, v in metrics.items()], step)
+        values = [{"tag": str(k), "simple_value": float(v)} for k, v in metrics.items()]
+        self._write(values, step)
 
     def log_histograms(
         self, histograms: Mapping[str, tuple[Any, Any]], step: SupportsIndex
@@ -102,12 +99,11 @@ class TensorBoardLog:
         """
         self._file = None
 
-    def _write(self, values: list[bytes], step: SupportsIndex) -> None:
-        summary = b"".join(_field(1, value) for value in values)
-        records = _record(_varint(2, int(step)) + _field(5, summary))
+    def _write(self, values: list[dict[str, Any]], step: SupportsIndex) -> None:
+        records = _record(step=int(step), summary={"value": values})
         with locked(self._file_of_now()) as file:
             if os.fstat(file).st_size == 0:
-                records = _record(_field(3, b"brain.Event:2")) + records
+                records = _record(file_version="brain.Event:2") + records
             write_whole(file, records)
 
     def _file_of_now(self) -> Path:
@@ -158,78 +154,35 @@ def _fault(pair: list[np.ndarray]) -> str:
     return ""
 
 
-# --- Summary values ---------------------------------------------------------------
+def _histogram(name: str, counts: np.ndarray, edges: np.ndarray) -> dict[str, Any]:
+    """A histogram as a summary's value, as TensorBoard's plugin for them reads it."""
+    from tensorboard.util.tensor_util import make_tensor_proto
 
-_DOUBLE = 2  # tensorflow.DataType
-_TENSOR = 2  # tensorflow.DataClass
-
-
-def _scalar(name: str, value: float) -> bytes:
-    return _field(1, str(name).encode()) + _float(2, value)
-
-
-def _histogram(name: str, counts: np.ndarray, edges: np.ndarray) -> bytes:
-    rows = np.stack([edges[:-1], edges[1:], counts], axis=1).astype("<f8")
-    shape = b"".join(_field(2, _varint(1, size)) for size in rows.shape)
-    tensor = _varint(1, _DOUBLE) + _field(2, shape) + _field(4, rows.tobytes())
-    metadata = _field(1, _field(1, b"histograms")) + _varint(4, _TENSOR)
-    return _field(1, str(name).encode()) + _field(8, tensor) + _field(9, metadata)
+    rows = make_tensor_proto(np.stack([edges[:-1], edges[1:], counts], axis=1))
+    kind = {"plugin_data": {"plugin_name": "histograms"}}
+    metadata = {**kind, "data_class": "DATA_CLASS_TENSOR"}
+    return {"tag": str(name), "tensor": rows, "metadata": metadata}
 
 
-# --- Protocol buffers and records -------------------------------------------------
+def _record(**event: Any) -> bytes:
+    """A record of one event, which gets the time of now."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    record = io.BytesIO()
+    whole = Event(wall_time=time.time(), **event)
+    RecordWriter(record).write(whole.SerializeToString())
+    return record.getvalue()
 
 
-def _varint(number: int, value: int) -> bytes:
-    """A field that holds an integer."""
-    return bytes([number << 3]) + _digits(value)
-
-
-def _double(number: int, value: float) -> bytes:
-    """A field that holds a float64."""
-    return bytes([number << 3 | 1]) + struct.pack("<d", value)
-
-
-def _float(number: int, value: float) -> bytes:
-    """A field that holds a float32, infinite for what float32 does not reach."""
-    with np.errstate(over="ignore"):
-        return bytes([number << 3 | 5]) + np.asarray(value, "<f4").tobytes()
-
-
-def _field(number: int, data: bytes) -> bytes:
-    """A field that holds bytes, a text or a message."""
-    return bytes([number << 3 | 2]) + _digits(len(data)) + data
-
-
-def _digits(value: int) -> bytes:
-    value &= (1 << 64) - 1  # negative numbers as two's complement
-    digits = bytearray()
-    while value > 127:
-        digits.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*digits, value])
-
-
-def _record(event: bytes) -> bytes:
-    """Frames one event, which gets the time of now."""
-    event = _double(1, time.time()) + event
-    length = struct.pack("<Q", len(event))
-    return b"".join([length, _checksum(length), event, _checksum(event)])
-
-
-def _checksum(data: bytes) -> bytes:
-    """The masked CRC-32C of a record's part."""
-    table = _crc_table()
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 255] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
-    rotated = crc >> 15 | crc << 17
-    return struct.pack("<I", (rotated + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-@functools.cache
-def _crc_table() -> list[int]:
-    table = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = np.where(table & 1, table >> 1 ^ np.uint32(0x82F63B78), table >> 1)
-    return table.tolist()
+def _check_installed() -> None:
+    try:
+        _record()
+    except ImportError as error:
+        raise ImportError(
+            message(
+                "`TensorBoardLog` needs TensorBoard.",
+                "an environment without it",
+                'Install it with `pip install "keras_initlab[tensorboard]"`.',
+            )
+        ) from error

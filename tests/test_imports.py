@@ -59,7 +59,7 @@ HEAVY = {
         "_singular.py",
     },
     "torch": {"_backward_torch.py", "_observe_torch.py", "random.py"},
-    "tensorboard": set(),
+    "tensorboard": {"_tensorboard.py"},
     "distributed": set(),
     "sklearn": set(),
     "pandas": {"pandas.py"},

@@ -266,9 +266,8 @@ def test_norms_of_a_fit(tmp_path, rng):
 
 # --- What TensorBoard itself makes of it ----------------------------------------------
 
-WITHOUT = """
+WITHOUT_TENSORFLOW = """
 import sys
-sys.modules["tensorboard"] = None
 import keras
 before = set(sys.modules)
 from keras_initlab.callbacks import TensorBoardLog
@@ -322,15 +321,24 @@ def test_tensorboard_reads_a_truncated_file(tmp_path, cut):
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
-def test_neither_tensorboard_nor_tensorflow_is_needed_to_write(tmp_path):
+def test_writing_does_not_start_tensorflow(tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     pytest.importorskip("jax")
     output = subprocess.check_output(
-        [sys.executable, "-c", WITHOUT, str(tmp_path)], env=environment, text=True
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, str(tmp_path)],
+        env=environment,
+        text=True,
     )
     assert output.split() == ["set()"]
     assert scalars(tmp_path) == {"a": {3: 1.5}}
     np.testing.assert_array_equal(histograms(tmp_path)["h"][3][:, 2], [1, 2])
+
+
+def test_tensorboard_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
+    rule = r"needs TensorBoard.*without it.*pip install \"keras_initlab\[tensorboard\]"
+    with pytest.raises(ImportError, match=rule):
+        TensorBoardLog(tmp_path)
 
 
 @pytest.mark.slow
