@@ -1,16 +1,17 @@
-"""Which units are dead, and the life of each that ever was."""
+"""Which share of units is dead, and when each that ever was."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ._histories import Timeline, history_of, labels_of, rows_of, timeline
-from ._layers import heat_map, height_of, label_rows
-from ._lives import EVENTS, Lives, draw_lives, lives_of, rows_for
+from ._layers import explain, heat_map, height_of, label_rows
 from ._style import (
+    GREY,
+    VERMILION,
     color,
     color_bar,
     dots,
@@ -24,18 +25,17 @@ from ._style import (
 
 _FEW = 6  # layers whose lines can be told apart
 _LOW = 10.0  # percent: the end of a scale, at least
-_LINES, _LEAST, _EVENTS, _REST = 2.4, 0.4, 1.3, 0.9  # inches
+_LINES, _REST = 2.4, 0.9  # inches
+_LABELS = 40  # of layers that fit below each other, however few their units are
 
 
 def dead_units(logger: Any, title: str = "") -> Any:
-    """Draws the dead share of every layer by epoch, and the life of every unit.
+    """Draws the dead share of every layer by epoch, and when each unit was dead.
 
     Above, the share of dead units, and of saturated ones if there are any: a line a
-    layer, or a heat map where the layers are many. Below, every unit that was ever dead
-    is a thin horizontal line, colored while it is dead, with its events marked; units
-    of a layer lie together, those that die first on top. Where the units are too many
-    for that, neighbors share a line, colored by how many of them are dead, and a third
-    panel counts the events.
+    layer, or a heat map where the layers are many. Below, a row for every unit that was
+    ever dead, colored while it is dead; units of a layer lie together, those that die
+    first on top.
 
     Args:
         logger: a `DeadReLULogger`, or anything with such a `.history`.
@@ -55,7 +55,7 @@ def dead_units(logger: Any, title: str = "") -> Any:
         ...     "saturated_fraction": {"dense": [0.0, 0.0]},
         ...     "dead_units": {"dense": [np.array([3]), np.array([1, 3])]},
         ... }
-        >>> shares, lives = dead_units(history).axes
+        >>> shares, units = dead_units(history).axes
         >>> shares.get_lines()[0].get_ydata()
         array([25., 50.])
     """
@@ -67,35 +67,46 @@ def dead_units(logger: Any, title: str = "") -> Any:
     saturated = history.get("saturated_fraction", {})
     if any(np.nanmax([0.0, *share]) > 0 for share in saturated.values()):
         shares["saturated"] = saturated
-    lives = lives_of(history["dead_units"], history["dead_fraction"])
+    units = _states(history["dead_units"], history["dead_fraction"])
     with style():
-        return _draw(shares, lives, line, title)
+        return _draw(shares, units, line, title)
+
+
+def _states(
+    dead_units: Mapping[str, Sequence[Any]], shares: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """The units of every layer that had a dead one, those that die first on top.
+
+    1 where a unit is dead, 0 where not, NaN where not seen, arrays `(units, epochs)`.
+    """
+    found = {}
+    for path, each in dead_units.items():
+        units = np.unique(np.concatenate([*each, np.zeros(0, dtype="int64")]))
+        if len(units):
+            dead = np.array([np.isin(units, epoch) for epoch in each], "float64").T
+            order = np.lexsort((units, -dead.sum(axis=1), np.argmax(dead, axis=1)))
+            dead[:, np.isnan(np.asarray(shares[path], dtype="float64"))] = np.nan
+            found[path] = dead[order]
+    return found
 
 
 def _draw(
     shares: Mapping[str, Mapping[str, Any]],
-    lives: Mapping[str, Lives],
+    units: Mapping[str, np.ndarray],
     line: Timeline,
     title: str,
 ) -> Any:
     layers = len(shares["dead"])
     maps = [] if layers <= _FEW else list(shares)
-    rows = rows_for(lives)
     heights = [height_of(layers) for _ in maps] or [_LINES]
-    heights.append(max(_LEAST, rows.height))
-    if rows.share > 1:
-        heights.append(_EVENTS)
+    heights.append(height_of(sum(map(len, units.values()))))
     figure = new_figure(8.5, sum(heights) + _REST, title)
     panels = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
     for axes, kind in zip(panels, maps, strict=False):
         _draw_map(axes, kind, shares[kind], line)
     if not maps:
         _draw_shares(panels[0], shares, line)
-    draw_lives(panels[len(maps) or 1], lives, rows, line)
-    if rows.share > 1:
-        _draw_events(panels[-1], lives, line)
-    for axes in (*panels[: len(maps)], *panels[len(panels) - (rows.share > 1) :]):
-        legend_above(axes)
+    _draw_units(panels[-1], units, line)
     whole_numbers(panels[-1].xaxis)
     panels[-1].set(xlabel=line.name, xlim=line.edges[[0, -1]])
     return figure
@@ -108,6 +119,7 @@ def _draw_map(axes: Any, kind: str, share: Mapping[str, Any], line: Timeline) ->
     label_rows(axes, share)
     color_bar(axes, mesh, f"{kind} units [%]")
     axes.set_title(f"{kind.capitalize()} units by layer", loc="left")
+    legend_above(axes)
 
 
 def _draw_shares(
@@ -136,19 +148,24 @@ def _draw_shares(
     legend_beside(axes)
 
 
-def _draw_events(axes: Any, lives: Mapping[str, Lives], line: Timeline) -> None:
-    """Bars of how many units died, and, downwards, of how many were revived."""
-    base = np.zeros(len(line.at))
-    for kind, (_, shade) in EVENTS.items():
-        epochs = [e for one in lives.values() for _, e in one.events()[kind]]
-        count = np.bincount(epochs, minlength=len(base)).astype("float64")
-        if kind == "revived":
-            count, base = -count, np.zeros(len(base))
-        if count.any():
-            widths = 0.8 * np.diff(line.edges)
-            axes.bar(line.at, count, widths, base, color=shade, label=kind)
-        base = base + count
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.yaxis.set_major_formatter(lambda count, _: f"{abs(count):.0f}")
-    axes.set_ylabel("units")
-    axes.set_title("Events", loc="left")
+def _draw_units(axes: Any, units: Mapping[str, np.ndarray], line: Timeline) -> None:
+    """A row for every unit, colored while it is dead; a layer has room for its name."""
+    count = sum(map(len, units.values()))
+    top, middles = 0.0, []
+    for states in units.values():
+        room = max(len(states), count / _LABELS)
+        rows = np.linspace(top, top + room, len(states) + 1)
+        mesh = axes.pcolormesh(line.edges, rows, np.ma.masked_invalid(states))
+        colors = mesh.get_cmap().with_extremes(under=GREY, over=VERMILION)
+        mesh.set(cmap=colors, clim=(0.4, 0.6), rasterized=True)
+        middles.append(top + room / 2)
+        top += room
+        axes.axhline(top, color="white", linewidth=2)
+    for shade, state in ((GREY, "alive"), (VERMILION, "dead")):
+        explain(axes, shade, state)
+    label_rows(axes, units, middles)
+    axes.set_ylim(top or 1.0, 0)
+    axes.grid(False)
+    ever = f"The {count:,} unit{'s' * (count != 1)} ever dead"
+    axes.set_title(ever if count else "No unit was ever dead", loc="left")
+    legend_above(axes)

@@ -77,7 +77,7 @@ def heat_map(
         label = "NaN or infinite"
         _mark(axes, mesh, line.edges, edges, broken, VERMILION, label)
     if np.any((values == 0) if is_log else broken):
-        _explain(axes, GREY, "0" if is_log else "not seen")
+        explain(axes, GREY, "0" if is_log else "not seen")
     axes.grid(False)
     axes.set_ylim(len(values) - 0.5, -0.5)
     whole_numbers(axes.xaxis)
@@ -105,10 +105,11 @@ def _mark(
         vmax=0,
         rasterized=True,
     )
-    _explain(axes, color, label)
+    explain(axes, color, label)
 
 
-def _explain(axes: Any, color: str, label: str) -> None:
+def explain(axes: Any, color: str, label: str) -> None:
+    """Has a panel's legend say what a color means."""
     edge = "black" if color == "white" else color
     look = {"color": color, "markeredgecolor": edge, "markersize": 8}
     axes.plot([], [], linestyle="", marker="s", label=label, **look)
