@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +12,10 @@ import keras
 import numpy as np
 
 from .._core.arrays import to_numpy
-from .._core.errors import message
 from .._core.transaction import assign_all
 from ._formulas import BoundActivation
 
 _DRAWS = 2**16  # of an initializer, in place of slopes that do not exist yet
-_MOST_UNITS = 4096
 
 
 @dataclass(frozen=True)
@@ -59,46 +56,18 @@ class LayerCall:
         return self.layer.call(x)
 
 
-@dataclass(frozen=True, eq=False)
-class LayerUnits(LayerCall):
-    """A layer with learned arrays, whose units differ.
-
-    Attributes:
-        layer: the layer.
-        shape: of its input, without the batch axis.
-    """
-
-    shape: tuple[int, ...]
-
-    def batch(self, size: int) -> tuple[int, ...]:
-        """Returns the shape of a batch."""
-        return (size, *self.shape)
-
-    def spread(self, z: np.ndarray) -> np.ndarray:
-        """Returns a batch in which all units of a row receive one entry of `z`."""
-        column = z.reshape(-1, *(1 for _ in self.shape))
-        return np.broadcast_to(column, self.batch(z.size))
-
-
 def leaky_relu(slope: float) -> BoundActivation:
     """Returns Keras's leaky ReLU with this slope."""
     return BoundActivation(keras.activations.leaky_relu, (("negative_slope", slope),))
 
 
 def function_of_layer(layer: keras.Operation) -> Callable[[Any], Any]:
-    """Returns what a layer does, as a function that `evaluate` takes.
-
-    Raises:
-        ValueError: for a layer with too many units that differ.
-    """
+    """Returns what a layer does, as a function that `evaluate` takes."""
     # A subclass with its own `call` is another activation.
-    original = next(
-        (known for known in _KNOWN if type(layer).call is known.call), type(None)
-    )
-    if original in _KNOWN:
-        return _KNOWN[original](layer)
-    shape = _shape_of_units(layer)
-    return LayerCall(layer) if shape is None else LayerUnits(layer, shape)
+    for kind, made in _KNOWN.items():
+        if type(layer).call is kind.call:
+            return made(layer)
+    return LayerCall(layer)
 
 
 @contextlib.contextmanager
@@ -112,30 +81,6 @@ def unchanged(function: Callable[[Any], Any]) -> Iterator[None]:
     finally:
         pairs = zip(variables, before, strict=True)
         assign_all((variable, value, value) for variable, value in pairs)
-
-
-def _shape_of_units(layer: Any) -> tuple[int, ...] | None:
-    """The input shape of a layer whose units can differ, None for any other."""
-    weights = getattr(layer, "weights", ())
-    if all(math.prod(weight.shape) <= 1 for weight in weights):
-        return None
-    shape = (layer.get_build_config() or {}).get("input_shape")
-    if not shape or len(shape) < 2 or not all(_is_size(n) for n in shape[1:]):
-        return None
-    sizes = tuple(1 if size is None else size for size in shape[1:])
-    if math.prod(sizes) > _MOST_UNITS:
-        raise ValueError(
-            message(
-                f"`activation` must have at most {_MOST_UNITS} units that differ.",
-                f"activation={layer.path!r} with input shape {tuple(shape)}",
-                "Share its weights along the axes of space or time.",
-            )
-        )
-    return sizes
-
-
-def _is_size(size: Any) -> bool:
-    return size is None or isinstance(size, int)
 
 
 def _relu(layer: Any) -> BoundActivation:

@@ -18,7 +18,7 @@ import numpy as np
 from .._core.arrays import to_numpy
 from .._core.errors import NotPointwiseError, message
 from ._formulas import formula_of
-from ._layers import LayerUnits, LearnedSlopes, function_of_layer, unchanged
+from ._layers import LearnedSlopes, function_of_layer, unchanged
 
 
 def resolve(activation: Any) -> tuple[str, Callable[[Any], Any]]:
@@ -105,9 +105,6 @@ def evaluate_units(
     """Returns φ(z) of every kind of unit, shape `(kinds, *z.shape)`, mostly one."""
     if isinstance(function, LearnedSlopes):
         return np.stack([evaluate(name, member, z) for member in function.members])
-    if isinstance(function, LayerUnits):
-        per_unit = evaluate(name, function, function.spread(z)).reshape(z.size, -1)
-        return per_unit.T.reshape(-1, *z.shape)
     return evaluate(name, function, z)[None]
 
 
@@ -115,7 +112,7 @@ def check_pointwise(name: str, function: Callable[[Any], Any], reach: float) -> 
     """Raises for a function that is random or lets a unit's output depend on others."""
     rng = np.random.default_rng(0)
     # Even sizes, so that GLU halves any axis; four axes, so that any can be mixed.
-    shape = function.batch(4) if isinstance(function, LayerUnits) else (2, 2, 4, 6)
+    shape = (2, 2, 4, 6)
     z, other = reach * rng.uniform(-3.0, 3.0, size=(2, *shape))
     values = evaluate(name, function, z)
     close = 1e-6 * np.max(np.abs(values))
@@ -131,14 +128,6 @@ def check_pointwise(name: str, function: Callable[[Any], Any], reach: float) -> 
         mixed = evaluate(name, function, np.where(kept, z, other))
         if not np.allclose(values[kept], mixed[kept], rtol=1e-5, atol=close):
             raise NotPointwiseError(_not_pointwise(name))
-    if not isinstance(function, LayerUnits):
-        _check_places(name, function, z, values, close)
-
-
-def _check_places(
-    name: str, function: Any, z: np.ndarray, values: np.ndarray, close: float
-) -> None:
-    """Raises for a function that treats one place of a tensor unlike another."""
     mirrored = evaluate(name, function, z[::-1, ::-1, ::-1, ::-1])
     alone = evaluate(name, function, z[:1, :1, :2, :2])
     pairs = [
@@ -146,7 +135,7 @@ def _check_places(
         (values[:1, :1, :2, :2], alone),
     ]
     if not all(np.allclose(a, b, rtol=1e-5, atol=close) for a, b in pairs):
-        raise NotPointwiseError(_not_pointwise(name))
+        raise NotPointwiseError(_not_pointwise(name))  # places are treated unlike
 
 
 def _from_keras(name: str, function: Callable[[Any], Any], z: np.ndarray) -> np.ndarray:

@@ -81,8 +81,7 @@ def activation_statistics(activation: Any, std: float = 1.0) -> ActivationStatis
     lies away from 0 can go unseen.
 
     A layer counts with the values it holds now: a PReLU with the mean over all its
-    slopes (65,536 draws of its initializer before it is built), a custom layer with
-    learned arrays with the mean over its units.
+    slopes (65,536 draws of its initializer before it is built).
 
     Args:
         activation: a name Keras knows (`"gelu"`), a callable that maps a tensor to a
