@@ -16,6 +16,7 @@ from ._style import (
     VERMILION,
     color_bar,
     dots,
+    legend_below,
     log_scale,
     new_figure,
     style,
@@ -165,10 +166,4 @@ def _explain(figure: Any, history: Mapping[str, Any], line: Timeline) -> None:
         mark = {"marker": "o", "markerfacecolor": look["fill"] or "k"}
         label = f"{line.name} {line.at[index]:.0f}"
         axes.plot([], [], color="k", linestyle=look["dashes"], label=label, **mark)
-    handles = [h for a in figure.axes for h in a.get_legend_handles_labels()[0]]
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=len(handles),
-        frameon=False,
-    )
+    legend_below(figure, figure.axes)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .._core.errors import message
-from ._profiles import Profile, draw_profiles, profile
-from ._style import new_figure, style
+from ._profiles import Profile, draw_profiles, profile, std_of
+from ._style import legend_below, new_figure, style
 
 _LARGE = 10.0  # a mean beyond which small ones need a log axis
 _COLUMNS = 5  # of a legend
@@ -64,7 +64,8 @@ def activations_over_depth(reports: Any, title: str = "") -> Any:
             one(axes, labelled)
         for axes in panels[1]:
             axes.set_xlabel("layer, in the order of execution")
-        _explain(figure, labelled)
+        if len(labelled) > 1:  # a single line needs no legend
+            legend_below(figure, figure.axes[:1], most=_COLUMNS)
     return figure
 
 
@@ -105,17 +106,18 @@ def activation_comparison(reports: Any, title: str = "") -> Any:
         for axes, one in zip(panels, draw, strict=True):
             one(axes, labelled)
             axes.set_xlabel("layer")
-        _explain(figure, labelled)
+        if len(labelled) > 1:  # a single line needs no legend
+            legend_below(figure, figure.axes[:1], most=_COLUMNS)
     return figure
 
 
 def _draw_before(axes: Any, reports: Mapping[str, Any]) -> None:
-    _draw(axes, reports, _activating, lambda one: _std(one.preactivation), True)
+    _draw(axes, reports, _activating, lambda one: std_of(one.preactivation), True)
     axes.set_title("Std before the activation", loc="left")
 
 
 def _draw_after(axes: Any, reports: Mapping[str, Any]) -> None:
-    _draw(axes, reports, _activating, lambda one: _std(one.output), True)
+    _draw(axes, reports, _activating, lambda one: std_of(one.output), True)
     axes.set_title("Std after the activation", loc="left")
 
 
@@ -167,13 +169,6 @@ def _activating(layers: Sequence[Any]) -> list[tuple[int, Any]]:
     return [p for p in numbered if p[1].activation != "linear"] or numbered
 
 
-def _std(figures: Any) -> float | None:
-    """A standard deviation; infinite where it is broken."""
-    if figures is None:
-        return None
-    return math.inf if figures.not_finite else figures.std
-
-
 def _mean(figures: Any) -> float:
     return math.inf if figures.not_finite else figures.mean
 
@@ -206,12 +201,3 @@ def _labelled(reports: Any) -> Mapping[str, Any]:
             )
         )
     return reports
-
-
-def _explain(figure: Any, reports: Mapping[str, Any]) -> None:
-    """One legend for all panels, unless a single line needs none."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    if len(reports) > 1:
-        columns = min(len(labels), _COLUMNS)
-        place = {"loc": "outside lower center", "frameon": False}
-        figure.legend(handles, labels, ncols=columns, **place)

@@ -13,6 +13,7 @@ from ._histories import shortened
 from ._style import (
     color,
     dashes,
+    legend_below,
     log_scale,
     new_figure,
     style,
@@ -70,9 +71,7 @@ def comparison(compared: Any, title: str = "") -> Any:
         ):
             _draw_curves(axes, compared, name)
         _draw_bars(panels[1, 1], compared, main)
-        handles, labels = panels[0, 0].get_legend_handles_labels()
-        columns = min(len(labels), 5)
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        legend_below(figure, [panels[0, 0]], most=5)
     return figure
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,17 +10,8 @@ import numpy as np
 
 from .._core.errors import message
 from ._layers import height_of, label_rows
-from ._style import (
-    BLUE,
-    GREEN,
-    SKY,
-    VERMILION,
-    dots,
-    legend_above,
-    log_scale,
-    new_figure,
-    style,
-)
+from ._profiles import draw_profiles, profile, std_of
+from ._style import GREEN, SKY, VERMILION, legend_above, new_figure, style
 
 _WIDTH, _REST = 10.0, 1.5  # inches
 _HEALTHY = (0.1, 10.0)  # a decade on either side of 1
@@ -35,8 +25,8 @@ def signal_report(report: Any, title: str = "") -> Any:
     0.1 to 10; how each layer keeps the variance, ideally 1, on a log axis; the standard
     deviation of the gradient that arrives at each layer, on a log axis; the share of
     zeros, and of dead units, as bars. What cannot be drawn on a log axis, a 0, lies at
-    the left end as a cross; what is not finite is marked at the right end. Below stand
-    the first sentences of the diagnosis.
+    the left end as a cross; what is not finite is a triangle at the right end. Below
+    stand the first sentences of the diagnosis.
 
     Args:
         report: a `SignalReport`, or anything like it.
@@ -90,11 +80,9 @@ def signal_report(report: Any, title: str = "") -> Any:
 
 def _draw_signal(axes: Any, layers: Sequence[Any]) -> None:
     axes.axvspan(*_HEALTHY, color=GREEN, alpha=0.12, linewidth=0)
-    before = [_std(one.preactivation) for one in layers]
-    after = [_std(one.output) for one in layers]
-    _draw_line(axes, before, BLUE, "before activation", "-")
-    _draw_line(axes, after, VERMILION, "after", "--")
-    _finish(axes, [before, after])
+    before = [std_of(one.preactivation) for one in layers]
+    after = [std_of(one.output) for one in layers]
+    _draw_lines(axes, [before, after], ["before activation", "after"])
     axes.set_xlabel("standard deviation")
     axes.set_title("Signal", pad=20)
     legend_above(axes)
@@ -102,19 +90,24 @@ def _draw_signal(axes: Any, layers: Sequence[Any]) -> None:
 
 def _draw_kept(axes: Any, layers: Sequence[Any]) -> None:
     axes.axvline(1, color="black", linestyle=":", linewidth=1.2)
-    kept = [_number(one.variance_preservation) for one in layers]
-    _draw_line(axes, kept, GREEN, "", "-")
-    _finish(axes, [kept])
+    _draw_lines(axes, [[one.variance_preservation for one in layers]])
     axes.set_xlabel("std / std received")
     axes.set_title("Variance kept", pad=20)
 
 
 def _draw_gradient(axes: Any, layers: Sequence[Any]) -> None:
-    stds = [_std(one.gradient) for one in layers]
-    _draw_line(axes, stds, BLUE, "", "-")
-    _finish(axes, [stds])
+    _draw_lines(axes, [[std_of(one.gradient) for one in layers]])
     axes.set_xlabel("std of the gradient")
     axes.set_title("Gradient", pad=20)
+
+
+def _draw_lines(
+    axes: Any,
+    values: Sequence[Sequence[float | None]],
+    labels: Sequence[str | None] = (None,),
+) -> None:
+    profiles = [profile(list(enumerate(each))) for each in values]
+    draw_profiles(axes, profiles, labels, is_log=True, is_down=True)
 
 
 def _draw_shares(axes: Any, layers: Sequence[Any]) -> None:
@@ -129,45 +122,6 @@ def _draw_shares(axes: Any, layers: Sequence[Any]) -> None:
     legend_above(axes)
 
 
-def _draw_line(
-    axes: Any, values: Sequence[float], color: str, label: str, dashes: str
-) -> None:
-    """A line over the layers, from top to bottom, through those that have a value."""
-    found = np.array(values)
-    is_shown = np.isfinite(found) & (found > 0)
-    depth = np.arange(len(found))
-    mark = dots(len(found))
-    axes.plot(
-        found[is_shown],
-        depth[is_shown],
-        color=color,
-        label=label or None,
-        linestyle=dashes,
-        marker=mark,
-    )
-
-
-def _finish(axes: Any, lines: Sequence[Sequence[float]]) -> None:
-    """Scales the axis, and marks at its ends what a log axis cannot show."""
-    log_scale(axes, "x")
-    values = np.array(lines)
-    rows = np.arange(values.shape[1])
-    across = axes.get_yaxis_transform()  # x from 0 to 1, y in rows
-    zero, broken = (values == 0).any(axis=0), np.isinf(values).any(axis=0)
-    if zero.any():
-        where = {"transform": across, "clip_on": False}
-        axes.plot(0 * rows[zero], rows[zero], "x", color="black", **where)
-    if broken.any():
-        axes.plot(
-            0 * rows[broken] + 1,
-            rows[broken],
-            "D",
-            color=VERMILION,
-            transform=across,
-            clip_on=False,
-        )
-
-
 def _note(figure: Any, report: Any) -> None:
     """The diagnosis in a few lines below the panels."""
     sentences = list(report.diagnosis[:_NOTED])
@@ -179,16 +133,3 @@ def _note(figure: Any, report: Any) -> None:
 
 def _wrapped(sentence: str) -> str:
     return textwrap.fill(sentence, _LINE, subsequent_indent="    ")
-
-
-def _std(figures: Any) -> float:
-    """A standard deviation; NaN where there is none, infinite where it is broken."""
-    if figures is None:
-        return math.nan
-    if getattr(figures, "not_finite", 0):
-        return math.inf
-    return figures.std
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -121,6 +121,20 @@ def legend_above(axes: Any) -> None:
         )
 
 
+def legend_below(figure: Any, axes: Any, most: int = 8, **more: Any) -> None:
+    """One legend for all panels, of what is labelled in some of them.
+
+    Args:
+        figure: the figure.
+        axes: the panels that are asked.
+        most: columns at most.
+        **more: what else matplotlib's `legend` takes.
+    """
+    handles = [one for each in axes for one in each.get_legend_handles_labels()[0]]
+    place = {"loc": "outside lower center", "frameon": False}
+    figure.legend(handles=handles, ncols=min(len(handles), most), **place, **more)
+
+
 def legend_beside(axes: Any) -> None:
     """A legend to the right of a panel, if there is anything to explain."""
     if axes.get_legend_handles_labels()[0]:

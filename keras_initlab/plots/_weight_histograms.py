@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._histories import shortened
-from ._style import BLUE, SKY, VERMILION, new_panels, style
+from ._style import BLUE, SKY, VERMILION, legend_below, new_panels, style
 from ._weights_given import Weights, spaced, weights_given
 
 _SIZE, _REST = (2.5, 1.9), 0.8  # inches of a panel, and around them
@@ -127,22 +127,13 @@ def _draw_lines(axes: Any, mean: float, std: float, theory: float | None) -> Non
 def _explain(figure: Any, note: str) -> None:
     """One legend for all panels, below what their axes are."""
     axes = figure.axes[0]
-    handles = [
-        axes.plot([], [], color=color, linestyle=dashes, label=label)[0]
-        for label, color, dashes in (
-            ("mean", "black", "-"),
-            ("mean ± std", VERMILION, "--"),
-            ("by the initializer's formula", "black", ":"),
-        )
-    ]
-    figure.legend(
-        handles=handles,
-        title=note,
-        title_fontsize=9,
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-    )
+    for label, color, dashes in (
+        ("mean", "black", "-"),
+        ("mean ± std", VERMILION, "--"),
+        ("by the initializer's formula", "black", ":"),
+    ):
+        axes.plot([], [], color=color, linestyle=dashes, label=label)
+    legend_below(figure, [axes], title=note, title_fontsize=9)
 
 
 def _short(mean: float, std: float) -> str:
