@@ -48,7 +48,8 @@ def test_it_may_be_variables_by_steps():
 def test_the_first_number_that_is_not_finite_is_marked(tmp_path):
     norms = NORMS.copy()
     norms[1, 2:] = NAN
-    figure = plots.gradient_heat_map(logger(norms))
+    found = SimpleNamespace(path="model/dense_1", step=20)
+    figure = plots.gradient_heat_map(logger(norms, first=found))
     (axes,) = figure.axes
     mesh, broken = meshes(axes)
     np.testing.assert_array_equal(np.ma.getmaskarray(mesh.get_array()), np.isnan(norms))

@@ -33,7 +33,7 @@ def gradient_norms(logger: Any, title: str = "") -> Any:
     A heat map, layers from top to bottom, log color; below it the global norm on a log
     axis, with that after clipping, and the update-to-weight ratio with the range over
     the layers, if they were measured. A vertical line marks the first number that was
-    not finite.
+    not finite, which the logger knows and its history alone does not.
 
     Args:
         logger: a `GradientNormLogger`, or anything with such a `.history`.
@@ -69,7 +69,7 @@ def gradient_norms(logger: Any, title: str = "") -> Any:
         _draw_norms(panels[1 if layers else 0], history, line)
         if "update_ratio" in history:
             _draw_ratios(panels[-1], history, line)
-        first = _first_nonfinite(logger, history)
+        first = _first_nonfinite(logger, history["step"])
         if first is not None:
             _draw_first(panels, first, history, line)
         for axes in panels:
@@ -84,7 +84,7 @@ def gradient_heat_map(logger: Any, by: str = "layer", title: str = "") -> Any:
 
     The uppermost panel of `gradient_norms` alone: a heat map, layers from top to
     bottom, log color; zeros are grey, and what is not finite vermilion. A vertical line
-    marks the first number that was not finite.
+    marks the first number that was not finite, if the logger is given.
 
     Args:
         logger: a `GradientNormLogger`, or anything with such a `.history`.
@@ -115,7 +115,7 @@ def gradient_heat_map(logger: Any, by: str = "layer", title: str = "") -> Any:
         figure = new_figure(8.5, height_of(len(rows)) + _REST, title)
         axes = figure.subplots()
         _draw_rows(axes, rows, history, line, by)
-        first = _first_nonfinite(logger, {**history, "layers": rows})
+        first = _first_nonfinite(logger, history["step"])
         if first is not None:
             _draw_first([axes], first, {"layers": rows}, line)
         legend_above(axes)
@@ -182,26 +182,11 @@ class _First(NamedTuple):
     path: str
 
 
-def _first_nonfinite(logger: Any, history: Mapping[str, Any]) -> _First | None:
-    """Returns what the logger has found, else the last layer whose norm breaks first.
-
-    Gradients run backwards, so that the last layer is the first to break. One whose
-    norm is NaN from beginning to end is out of the optimizer's reach; one whose norm is
-    NaN where the global one is finite did not train at that time.
-    """
+def _first_nonfinite(logger: Any, steps: Any) -> _First | None:
+    """Returns where the logger found the first one, if that step was observed."""
     found = getattr(logger, "first_nonfinite", None)
-    at = np.flatnonzero(np.asarray(history["step"]) == getattr(found, "step", None))
-    if found is not None and len(at):
-        return _First(int(at[0]), found.path)
-    whole = np.asarray(history["global_norm"], dtype="float64")[None]
-    is_finite = np.isfinite([*rows_of(history["layers"]), *whole])
-    is_known = is_finite.any(axis=1) if is_finite.any() else np.ones(len(is_finite))
-    broken = ~is_finite & is_known.astype(bool)[:, None] & ~np.isfinite(whole)
-    if not broken.any():
-        return None
-    index = int(np.flatnonzero(broken.any(axis=0))[0])
-    rows = np.flatnonzero(broken[:-1, index])
-    return _First(index, list(history["layers"])[rows[-1]] if len(rows) else "")
+    at = np.flatnonzero(np.asarray(steps) == getattr(found, "step", None))
+    return _First(int(at[0]), found.path) if found is not None and len(at) else None
 
 
 def _draw_first(
