@@ -83,10 +83,9 @@ def both(name):
 
 
 def found(name):
-    """Both recommendations as plain values, and why they differ."""
+    """Both recommendations as plain values."""
     signal, rules = both(name)
-    whys = {one.path: one.why for one in signal.compare(rules)}
-    return {"signal": signal.to_dict(), "rules": rules.to_dict(), "whys": whys}
+    return {"signal": signal.to_dict(), "rules": rules.to_dict()}
 
 
 def without_later_options(values):

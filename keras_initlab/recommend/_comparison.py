@@ -25,19 +25,6 @@ from ._report import (
 from ._row import Row, initializer_label
 from ._truncated import PLAIN
 
-_DAMPED = ("AdaptiveHe", "LayerSequential")
-_GEOMETRIC = ("DeltaOrthogonal", "MirroredOrthogonal", "Orthogonal")
-_BEYOND_THE_TABLE = (
-    "attention output",
-    "embedding",
-    "gate",
-    "key",
-    "query",
-    "recurrent",
-    "recurrent input",
-    "value",
-)
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -46,7 +33,7 @@ class Difference:
     Attributes:
         one: the row of the first recommendation.
         other: the row of the second one.
-        why: why they differ, in words; empty where they do not.
+        why: the reasons of both, where they differ; else empty.
     """
 
     one: Row
@@ -105,8 +92,7 @@ class PolicyComparison(Report[Difference]):
         self.policies = (one.policy, other.policy)
         self._both = (one, other)
         self._records = tuple(
-            Difference(a, b, _why(a, b, self.policies))
-            for a, b in zip(one, other, strict=True)
+            Difference(a, b, _why(a, b)) for a, b in zip(one, other, strict=True)
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,41 +166,9 @@ def _look(row: Difference) -> tuple[str, str, str, str]:
     return (" × ".join(map(str, row.one.shape)), labels[0], labels[1], row.why)
 
 
-def _why(one: Row, other: Row, policies: tuple[str, str]) -> str:
-    """Why two rows differ: what the rule table does not see, or else both reasons."""
-    if _is_alike(one, other):
-        return ""
-    if sorted(policies) != ["rules", "signal"]:
-        return f"{one.reason} / {other.reason}"
-    seen, blind = (one, other) if policies[0] == "signal" else (other, one)
-    return f"{_seen(seen)}; {_by_the_table(blind)}"
-
-
-def _seen(row: Row) -> str:
-    """What the signal policy sees in a kernel."""
-    if type(row.initializer).__name__ in _GEOMETRIC and row.role != "recurrent":
-        return "in a deep plain stretch the geometry must be kept, not the scale alone"
-    if row.kernel.branches:
-        return f"closes 1 of {row.kernel.branches} residual branches"
-    if row.role in _BEYOND_THE_TABLE:
-        article = "an" if row.role[0] in "aeiou" else "a"
-        return f"is {article} {row.role} kernel"
-    if row.kernel.upstream is None:
-        return "reads the input, which no activation has shrunk"
-    return row.reason.partition(":")[0].partition(",")[0]
-
-
-def _by_the_table(row: Row) -> str:
-    """What the rule table goes by instead."""
-    name = type(row.initializer).__name__
-    if name == "SpectralNorm":
-        return "the table sets the largest singular value"
-    if name in _DAMPED:
-        return "the table shrinks kernels with depth"
-    if name == "WidthAware":
-        return "the table goes by the change of width"
-    activation = row.reason.partition(",")[0]
-    return f"the table takes {activation} for all"
+def _why(one: Row, other: Row) -> str:
+    """The reasons of two rows that differ, side by side."""
+    return "" if _is_alike(one, other) else f"{one.reason} / {other.reason}"
 
 
 def _is_alike(one: Row, other: Row) -> bool:

@@ -133,8 +133,8 @@ class Recommendation(Report[Row]):
             >>> compared = advice.compare(keras_initlab.recommend(model, "rules"))
             >>> [difference.is_alike for difference in compared]
             [False, True]
-            >>> compared[0].why.partition(";")[0]
-            'reads the input, which no activation has shrunk'
+            >>> compared[0].why.partition(":")[0]
+            'reads the input of mean square 1'
         """
         if not isinstance(other, Recommendation):
             raise ValueError(
