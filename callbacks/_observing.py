@@ -243,7 +243,11 @@ class ObservingCallback(Copied, keras.callbacks.Callback):
 
         Raises:
             ImportError: if matplotlib is not installed.
+            NotImplementedError: if there is no picture of it.
         """
+        if not self._picture:
+            name = type(self).__name__
+            raise NotImplementedError(f"`{name}` draws no picture: use `.to_frame()`.")
         return getattr(plots, self._picture)(self)
 
     def _columns(self) -> dict[str, Any]:

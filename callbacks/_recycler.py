@@ -275,20 +275,6 @@ class DormantUnitRecycler(ObservingCallback):
             "scores": {path: filled(each) for path, each in self._scores.items()},
         }
 
-    def plot(self) -> Any:
-        """Raises: there is no picture of recyclings.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError(
-            message(
-                "`DormantUnitRecycler` draws no picture.",
-                "a call of its `plot`",
-                "Plot `.to_frame()`, or watch the units by `DeadReLULogger`.",
-            )
-        )
-
     def _columns(self) -> dict[str, Any]:
         counts = {
             path: np.array([len(units) for units in each], dtype="int64")

@@ -1076,7 +1076,9 @@ def test_logs_line_and_frame(capsys):
 
 
 def test_there_is_no_picture():
-    with pytest.raises(NotImplementedError, match=r"draws no picture.*its `plot`"):
+    with pytest.raises(
+        NotImplementedError, match=r"`DormantUnitRecycler` draws no picture"
+    ):
         DormantUnitRecycler().plot()
 
 
