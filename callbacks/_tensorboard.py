@@ -19,7 +19,7 @@ from typing import Any, SupportsFloat, SupportsIndex
 import numpy as np
 
 from keras_initlab._core.arrays import to_numpy
-from keras_initlab._core.errors import message
+from keras_initlab._core.errors import message, not_installed
 from keras_initlab._core.files import checked_path, locked, write_whole, writing
 
 
@@ -55,7 +55,11 @@ class TensorBoardLog:
     """
 
     def __init__(self, directory: str | os.PathLike[str]):
-        _check_installed()
+        try:
+            _record()
+        except ImportError as error:
+            what = "`TensorBoardLog` needs TensorBoard."
+            raise not_installed(what, "tensorboard") from error
         self.directory = checked_path("directory", directory)
         self._file: Path | None = None
 
@@ -173,16 +177,3 @@ def _record(**event: Any) -> bytes:
     whole = Event(wall_time=time.time(), **event)
     RecordWriter(record).write(whole.SerializeToString())
     return record.getvalue()
-
-
-def _check_installed() -> None:
-    try:
-        _record()
-    except ImportError as error:
-        raise ImportError(
-            message(
-                "`TensorBoardLog` needs TensorBoard.",
-                "an environment without it",
-                'Install it with `pip install "keras_initlab[tensorboard]"`.',
-            )
-        ) from error

@@ -42,6 +42,13 @@ def message(rule: str, received: str, cure: str = "") -> str:
     return f"{rule} Received: {received}.{' ' + cure if cure else ''}"
 
 
+def not_installed(what: str, extra: str, instead: str = "") -> ImportError:
+    """Returns the error for a package that one of the project's extras brings."""
+    cure = f'Install it with `pip install "keras_initlab[{extra}]"`'
+    cure += f", or use `{instead}`." if instead else "."
+    return ImportError(message(what, "an environment without it", cure))
+
+
 def check_positive(name: str, value: Any, usual: float) -> float:
     """Returns `value` as a float, or raises if it is not positive and finite."""
     is_right = _is_number(value) and value > 0

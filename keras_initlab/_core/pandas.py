@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import message
+from .errors import not_installed
 
 
 def load_pandas(instead: str) -> Any:
@@ -19,12 +19,5 @@ def load_pandas(instead: str) -> Any:
     try:
         import pandas as pd
     except ImportError as error:
-        raise ImportError(
-            message(
-                "A frame needs pandas.",
-                "an environment without it",
-                f'Install it with `pip install "keras_initlab[frame]"`, or use '
-                f"`{instead}`.",
-            )
-        ) from error
+        raise not_installed("A frame needs pandas.", "frame", instead) from error
     return pd

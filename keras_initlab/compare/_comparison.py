@@ -13,8 +13,8 @@ from rich.text import Text
 
 from .. import plots
 from .._core.errors import check_choice
+from .._core.pandas import load_pandas
 from .._core.reports import Report, as_text
-from ._frames import frame_of
 from ._ranking import Score, metrics_of, ranked
 from ._run import Run
 from ._table import table
@@ -128,7 +128,16 @@ class Comparison(Report[Run]):
         Raises:
             ImportError: if pandas is not installed.
         """
-        return frame_of(self.runs, curves)
+        pd = load_pandas(instead=".runs")
+        if not curves:
+            return pd.DataFrame(
+                {"initializer": r.label, "seed": r.seed, **r.metrics, "error": r.error}
+                for r in self
+            )
+        finished = [run for run in self if run.error is None]
+        parts = [pd.DataFrame(run.curves).rename_axis("epoch") for run in finished]
+        keys = [(run.label, run.seed) for run in finished]
+        return pd.concat(parts, keys=keys, names=["initializer", "seed"]).reset_index()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as plain values."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._core.errors import message
+from .._core.errors import message, not_installed
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -24,13 +24,7 @@ def style() -> Any:
     try:
         import matplotlib as mpl
     except ImportError as error:
-        raise ImportError(
-            message(
-                "Pictures need matplotlib.",
-                "an environment without it",
-                'Install it with `pip install "keras_initlab[plot]"`.',
-            )
-        ) from error
+        raise not_installed("Pictures need matplotlib.", "plot") from error
     return mpl.rc_context(
         {
             "axes.grid": True,
