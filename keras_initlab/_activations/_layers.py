@@ -18,32 +18,6 @@ from ._formulas import BoundActivation
 _DRAWS = 2**16  # of an initializer, in place of slopes that do not exist yet
 
 
-@dataclass(frozen=True)
-class LearnedSlopes:
-    """A PReLU: leaky ReLUs whose slopes differ from unit to unit.
-
-    All statistics are of second order in the slope, so they depend on its mean
-    and its standard deviation alone; half of the units at one standard deviation below
-    and half above have the very same ones.
-
-    Attributes:
-        mean: of the slopes.
-        std: of the slopes.
-    """
-
-    mean: float
-    std: float
-
-    @property
-    def members(self) -> tuple[BoundActivation, BoundActivation]:
-        """The two leaky ReLUs that stand for all."""
-        low, high = self.mean - self.std, self.mean + self.std
-        return leaky_relu(low), leaky_relu(high)
-
-    def __call__(self, x: Any) -> Any:
-        return leaky_relu(self.mean)(x)
-
-
 @dataclass(frozen=True, eq=False)
 class LayerCall:
     """Any layer, as it acts in training and without the cast to its own dtype."""
@@ -94,10 +68,11 @@ def _elu(layer: Any) -> BoundActivation:
     return BoundActivation(keras.activations.elu, (("alpha", layer.alpha),))
 
 
-def _prelu(layer: Any) -> LearnedSlopes:
+def _prelu(layer: Any) -> BoundActivation:
+    """The leaky ReLU with the same second moments, forward and backward."""
     slopes = to_numpy(layer.alpha) if layer.built else _drawn(layer.alpha_initializer)
     slopes = slopes.astype(np.float64)
-    return LearnedSlopes(float(np.mean(slopes)), float(np.std(slopes)))
+    return leaky_relu(float(np.copysign(np.sqrt(np.mean(slopes**2)), slopes.mean())))
 
 
 def _drawn(initializer: Any) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from .._core.arrays import to_numpy
 from .._core.errors import NotPointwiseError, message
 from ._formulas import formula_of
-from ._layers import LearnedSlopes, function_of_layer, unchanged
+from ._layers import function_of_layer, unchanged
 
 
 def resolve(activation: Any) -> tuple[str, Callable[[Any], Any]]:
@@ -65,10 +65,10 @@ def is_rectifier(activation: Any) -> bool:
     try:
         name, function = resolve(activation)
         with unchanged(function):
-            values = evaluate_units(name, function, z)
+            values = evaluate(name, function, z)
     except Exception:  # a custom one may ask for other shapes, and say so in any way
         return False
-    return bool(np.all(values[:, :3] == 0) and np.all(values[:, 3:] > 0))
+    return bool(np.all(values[:3] == 0) and np.all(values[3:] > 0))
 
 
 def evaluate(name: str, function: Callable[[Any], Any], z: np.ndarray) -> np.ndarray:
@@ -97,15 +97,6 @@ def evaluate(name: str, function: Callable[[Any], Any], z: np.ndarray) -> np.nda
             )
         )
     return values
-
-
-def evaluate_units(
-    name: str, function: Callable[[Any], Any], z: np.ndarray
-) -> np.ndarray:
-    """Returns φ(z) of every kind of unit, shape `(kinds, *z.shape)`, mostly one."""
-    if isinstance(function, LearnedSlopes):
-        return np.stack([evaluate(name, member, z) for member in function.members])
-    return evaluate(name, function, z)[None]
 
 
 def check_pointwise(name: str, function: Callable[[Any], Any], reach: float) -> None:

@@ -37,17 +37,16 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class HalfLine:
-    """Functions and their mirror images sampled on z > 0, ready to be integrated.
+    """A function and its mirror image sampled on z > 0, ready to be integrated.
 
     Attributes:
         z: nodes, shape `(panels, 16)`, all positive.
         weights: standard normal quadrature weights, same shape, summing to 1/2.
-        values: the functions at `(z, -z)`, shape `(functions, 2, panels, 16)`.
-        slopes: their derivatives there, same shape; 0 on the panels (at most 1e-11
+        values: the function at `(z, -z)`, shape `(2, panels, 16)`.
+        slopes: its derivative there, same shape; 0 on the panels (at most 1e-11
             wide, 1e-6 in float32) that hold a kink or a jump, so that jumps count as
             they do for autodiff.
-        slopes_at_zero: the derivatives at 0 from the right and from the left, shape
-            `(functions, 2)`.
+        slopes_at_zero: the derivatives at 0 from the right and from the left.
     """
 
     z: np.ndarray
@@ -57,9 +56,8 @@ class HalfLine:
     slopes_at_zero: np.ndarray
 
     def mean(self, integrand: np.ndarray) -> float:
-        """Returns E[g], over functions too, for g given as `values` is."""
-        both = integrand.sum(axis=-3)
-        return float(np.mean(np.sum(self.weights * both, axis=(-2, -1))))
+        """Returns E[g], for g given as `values` is."""
+        return float(np.sum(self.weights * integrand))
 
     def tail_share(self) -> float:
         """Returns the share of E[φ²] that comes from the outermost 4 %."""
@@ -77,11 +75,10 @@ class _Panels:
 
 
 def sample(function: Function) -> HalfLine | None:
-    """Samples functions where they can be integrated, or returns None if they cannot.
+    """Samples a function where it can be integrated, or returns None if it cannot.
 
     Args:
-        function: maps a float64 array to one of the same shape elementwise, or
-            several such functions at once to an array with their number in front.
+        function: maps a float64 array to one of the same shape elementwise.
     """
     for tolerance in _TOLERANCES:
         panels = _resolve(function, tolerance)
@@ -116,19 +113,19 @@ def _resolve(function: Function, tolerance: float) -> _Panels | None:
 
 
 def _scale(values: np.ndarray, centers: np.ndarray) -> float:
-    """A rough rms of the functions, the measure of what is too small to matter."""
+    """A rough rms of the function, the measure of what is too small to matter."""
     weights = np.exp(-0.5 * centers**2)[:, None]
     return float(np.sqrt(np.mean(values**2 * weights) / np.mean(weights)))
 
 
 def _are_smooth(values: np.ndarray, tolerance: float, scale: float) -> np.ndarray:
-    """Which panels a polynomial resolves, for every function and on both sides."""
+    """Which panels a polynomial resolves, on both sides."""
     at_nodes, tested = values[..., :16], values[..., 16:]
     coefficients = np.abs(at_nodes @ _COEFFICIENTS.T)
     size = tolerance * np.maximum(coefficients.max(axis=-1), scale)
     misses = np.abs(at_nodes @ _PREDICTED.T - tested).max(axis=-1)
     is_smooth = (coefficients[..., -2:].max(axis=-1) <= size) & (misses <= 10 * size)
-    return np.all(is_smooth, axis=(0, 1))
+    return np.all(is_smooth, axis=0)
 
 
 def _assemble(function: Function, panels: _Panels) -> HalfLine:
@@ -149,7 +146,7 @@ def _assemble(function: Function, panels: _Panels) -> HalfLine:
         weights=halves[:, None] * _WEIGHTS * density,
         values=values,
         slopes=slopes * sides[:, None, None],
-        slopes_at_zero=coefficients[:, :, first] @ _EDGE_SLOPE / halves[first] * sides,
+        slopes_at_zero=coefficients[:, first] @ _EDGE_SLOPE / halves[first] * sides,
     )
 
 
@@ -159,12 +156,11 @@ def _evaluate(
     halves: np.ndarray,
     with_tests: bool = False,
 ) -> np.ndarray:
-    """The functions at `(z, -z)`, shape `(functions, 2, panels, nodes)`."""
+    """The function at `(z, -z)`, shape `(2, panels, nodes)`."""
     nodes = np.concatenate([_NODES, _TESTS]) if with_tests else _NODES
     # JAX compiles every operation anew for every shape, so few shapes are used.
     count = len(centers)
     padding = (0, max(8, 1 << (count - 1).bit_length()) - count)
     centers, halves = (np.pad(a, padding, mode="edge") for a in (centers, halves))
     z = centers[:, None] + halves[:, None] * nodes
-    values = function(np.stack([z, -z]))
-    return values.reshape(-1, 2, *z.shape)[:, :, :count]
+    return function(np.stack([z, -z]))[:, :count]

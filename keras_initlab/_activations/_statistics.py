@@ -15,7 +15,7 @@ import numpy as np
 
 from .._core.errors import check_choice, check_positive, message
 from ._memory import remembered
-from ._pointwise import check_pointwise, evaluate_units, resolve
+from ._pointwise import check_pointwise, evaluate, resolve
 from ._quadrature import HalfLine, sample
 
 _KINDS = ("backward", "second_moment", "variance")
@@ -80,8 +80,8 @@ def activation_statistics(activation: Any, std: float = 1.0) -> ActivationStatis
     moments, as in automatic differentiation. A feature narrower than a hundredth that
     lies away from 0 can go unseen.
 
-    A layer counts with the values it holds now: a PReLU with the mean over all its
-    slopes (65,536 draws of its initializer before it is built).
+    A layer counts with the values it holds now: a PReLU as the leaky ReLU that has its
+    second moments (over 65,536 draws of its initializer before it is built).
 
     Args:
         activation: a name Keras knows (`"gelu"`), a callable that maps a tensor to a
@@ -181,9 +181,9 @@ def _statistics(
 ) -> ActivationStatistics:
     check_pointwise(name, function, min(std, 1.0))
     with np.errstate(over="ignore", invalid="ignore"):
-        line = sample(lambda z: evaluate_units(name, function, std * z))
+        line = sample(lambda z: evaluate(name, function, std * z))
         share = line.tail_share() if line else 0.0
-    at_zero = evaluate_units(name, function, np.zeros((1, 1)))
+    at_zero = evaluate(name, function, np.zeros((1, 1)))
     if line is None:
         raise ValueError(
             message(
@@ -209,7 +209,7 @@ def _moment_curves(
     """Ln std, ln(E[φ²]/std²) and ln E[φ′²], smooth enough to be interpolated."""
     stds = np.logspace(-3, 1, 65)
     z = np.linspace(-8.0, 8.0, 3201)
-    values = evaluate_units(name, function, stds[:, None] * z)
+    values = evaluate(name, function, stds[:, None] * z)
     slopes = np.diff(values) / np.diff(z) / stds[:, None]
     values = (values[..., 1:] + values[..., :-1]) / 2
     weights = np.exp(-0.5 * ((z[1:] + z[:-1]) / 2) ** 2)
@@ -217,13 +217,13 @@ def _moment_curves(
     floor = 1e-30
     return (
         np.log(stds),
-        np.log(np.maximum((values**2 @ weights).mean(axis=0) / stds**2, floor)),
-        np.log(np.maximum((slopes**2 @ weights).mean(axis=0), floor)),
+        np.log(np.maximum(values**2 @ weights / stds**2, floor)),
+        np.log(np.maximum(slopes**2 @ weights, floor)),
     )
 
 
 def _moments(line: HalfLine, at_zero: np.ndarray, std: float) -> ActivationStatistics:
-    right, left = line.values[:, 0], line.values[:, 1]
+    right, left = line.values
     odd, even = right - left, (right + left) / 2 - at_zero
     odd_slope = line.mean(_twice(line.z * odd))  # per unit of z, so times std
     odd_moment = line.mean(_twice(odd**2))
@@ -246,7 +246,7 @@ def _moments(line: HalfLine, at_zero: np.ndarray, std: float) -> ActivationStati
 
 def _twice(symmetric: np.ndarray) -> np.ndarray:
     """An even function's values on z > 0, as on both sides."""
-    return np.stack([symmetric, symmetric], axis=1)
+    return np.stack([symmetric, symmetric])
 
 
 def _share(part: float, whole: float) -> float:
