@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -58,7 +58,7 @@ def moved(model: keras.Model, rows: Sequence[Any], is_part: bool) -> str | None:
     for layer in all_layers(model):
         if is_part and id(layer) not in row_of:
             continue
-        for variable, start in _constant_starts(layer):
+        for variable, start in constant_starts(layer) if layer.trainable else ():
             values = as_numpy(variable)
             if np.all(values == start):  # quicker than what follows
                 continue
@@ -74,20 +74,17 @@ def moved(model: keras.Model, rows: Sequence[Any], is_part: bool) -> str | None:
     return None
 
 
-def _constant_starts(layer: Any) -> Iterable[tuple[Any, float]]:
-    """The layer's trainable variables that start at a constant, with it."""
-    if not layer.trainable:
-        return
-    has_forget_bias = getattr(layer, "unit_forget_bias", False)
-    for name in ("beta", "gamma") if has_forget_bias else ("bias", "beta", "gamma"):
+def constant_starts(
+    layer: Any, names: Iterable[str] = ("bias", "beta", "gamma")
+) -> Iterator[tuple[Any, float]]:
+    """The variables of these names that a layer starts at a constant, with it."""
+    starts = {keras.initializers.Zeros: 0.0, keras.initializers.Ones: 1.0}
+    for name in names:
         variable = getattr(layer, name, None)
-        initializer = getattr(layer, f"{name}_initializer", None)
-        if not isinstance(variable, keras.Variable):
-            continue
-        if isinstance(initializer, keras.initializers.Zeros):
-            yield variable, 0.0
-        elif isinstance(initializer, keras.initializers.Ones):
-            yield variable, 1.0
+        start = starts.get(type(getattr(layer, f"{name}_initializer", None)))
+        is_set = name == "bias" and getattr(layer, "unit_forget_bias", False)
+        if isinstance(variable, keras.Variable) and start is not None and not is_set:
+            yield variable, start
 
 
 def _is_ours(values: np.ndarray, row: Any) -> bool:

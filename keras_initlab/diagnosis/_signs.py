@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from .._core.arrays import to_numpy
 from .._keras.private import all_layers
 from .._weights.origins import noted
-from .._weights.trained import is_centering, steps_taken
+from .._weights.trained import constant_starts, is_centering, steps_taken
 from ._matrices import Weights
 
 # A kernel says little if its units are few.
@@ -20,6 +19,7 @@ _LEAST_SIZE = 16
 # 1.13; of larger ones less.
 _MOST_EXCESS, _SIGMAS = 1.2, 7.0
 _ITERATIONS = 20
+_NAMES = ("beta", "gamma", "moving_mean", "moving_variance", "bias")
 
 
 def sign_of_training(model: keras.Model, kernels: Sequence[Weights]) -> str | None:
@@ -42,7 +42,7 @@ def sign_of_training(model: keras.Model, kernels: Sequence[Weights]) -> str | No
 def _moved(model: keras.Model, kernels: Sequence[Weights]) -> str | None:
     kernel_of = {id(one.kernel.layer): one for one in kernels}
     for layer in all_layers(model):
-        for variable in _constants(layer):
+        for variable, _ in constant_starts(layer, _NAMES):
             values = to_numpy(variable).astype("float64")
             if np.ptp(values) == 0 or not np.isfinite(values).all():
                 continue  # it was set
@@ -52,19 +52,6 @@ def _moved(model: keras.Model, kernels: Sequence[Weights]) -> str | None:
             if one is None or not is_centering(values, one.values, one.kernel.axes):
                 return f"{variable.path!r} has left the constant that it started at"
     return None
-
-
-def _constants(layer: Any) -> Iterator[Any]:
-    """The layer's variables that start at a constant."""
-    names = ["beta", "gamma", "moving_mean", "moving_variance"]
-    if not getattr(layer, "unit_forget_bias", False):
-        names.append("bias")
-    kinds = (keras.initializers.Zeros, keras.initializers.Ones)
-    for name in names:
-        variable = getattr(layer, name, None)
-        initializer = getattr(layer, f"{name}_initializer", None)
-        if isinstance(variable, keras.Variable) and isinstance(initializer, kinds):
-            yield variable
 
 
 def _beyond_draws(kernels: Sequence[Weights]) -> str | None:
