@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from .._core.errors import check_positive, message
 from ._pointwise import resolve
 from ._statistics import ActivationStatistics, activation_statistics
@@ -13,6 +15,7 @@ from ._statistics import ActivationStatistics, activation_statistics
 # ReLU's and other homogeneous activations' sigma_b is 0, whose square rounding may make
 # negative; an activation given as a callable may be computed in float32.
 _ROUNDING = 1e-6
+_ELSEWHERE = tuple(float(q) for q in np.logspace(-3, 3, 13))
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ def critical_point(activation: Any, q: float = 1.0) -> CriticalPoint:
         A `CriticalPoint` record.
 
     Raises:
-        ValueError: where none exists at this `q`, for a `q` that is not positive, or
-            what `activation_statistics` refuses.
+        ValueError: where none exists at this `q` (the message says at which it does),
+            for a `q` that is not positive, or what `activation_statistics` refuses.
 
     Example:
         >>> point = critical_point("tanh", q=0.5)
@@ -111,10 +114,24 @@ def _biases(statistics: ActivationStatistics, q: float) -> float:
 
 
 def _none_at(activation: Any, statistics: ActivationStatistics, q: float) -> str:
+    existing = [other for other in _ELSEWHERE if _exists(activation, other)]
+    nearest = min(existing, key=lambda other: abs(math.log(other / q)), default=None)
+    cure = (
+        "No q from 0.001 to 1000 has one; center the activation or use another."
+        if nearest is None
+        else f"There is one at q={nearest:.3g}."
+    )
     return message(
         "`activation` must have a critical point at this `q`: a bias variance "
         "q − E[φ²]/E[φ′²] that is not negative.",
         f"activation={resolve(activation)[0]!r} at q={q:g}, where it is "
         f"{_biases(statistics, q):.3g}",
-        "Ask at another q, center the activation or use another.",
+        cure,
     )
+
+
+def _exists(activation: Any, q: float) -> bool:
+    try:
+        return _squares(activation_statistics(activation, math.sqrt(q)), q) is not None
+    except ValueError:  # grows too fast for this one
+        return False
