@@ -97,8 +97,9 @@ class CSVLog(FileLog):
     all lines up to the last. Metrics that were not there before get columns of their
     own: a file with the wider header takes the place of the old one in one move, with
     its mode and owner. Only a file with several names (hard links), or in a folder that
-    takes no new file, is overwritten where it lies; a process killed in that very
-    moment may leave such a file damaged.
+    takes no new file, is overwritten where it lies. A process killed in that very
+    moment may leave such a file damaged, and, if the folder takes one, a whole copy
+    beside it, `<name>.<random>.tmp`.
 
     Args:
         path: the file; see `FileLog`. What is no file (`/dev/stdout`) gets a new header

@@ -211,19 +211,26 @@ def test_a_pipe_gets_a_new_header():
 # --- Overwriting that fails -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), KeyboardInterrupt()])
-def test_overwriting_that_fails_is_taken_back(path, monkeypatch, error):
+def linked(path):
+    """A file with two names, of which one holds a row."""
     log = CSVLog(path)
     log({"a": 1.0}, 0)
     os.link(path, path.with_name("other"))
+    return log
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), KeyboardInterrupt()])
+def test_overwriting_that_fails_is_taken_back(path, monkeypatch, error):
+    log = linked(path)
     write, calls = os.write, iter(range(99))
 
     def fails_once(file, data):
-        if next(calls) != 1:  # a part of the file, and here it ends
+        if next(calls) != 2:  # the copy, a part of the file, and here it ends
             return write(file, data[:9] if len(data) > 16 else data)
         raise error
 
     monkeypatch.setattr(os, "write", fails_once)
+    monkeypatch.setattr(_files, "append_whole", lambda *_: next(calls))
     with pytest.raises(type(error)):
         log({"b": 2.0}, 1)
     monkeypatch.undo()
@@ -231,6 +238,67 @@ def test_overwriting_that_fails_is_taken_back(path, monkeypatch, error):
     assert len(list(path.parent.iterdir())) == 2
     log({"b": 2.0}, 1)
     assert read(path) == WIDE
+
+
+def test_where_it_cannot_be_taken_back_the_copy_stays(path, monkeypatch):
+    log = linked(path)
+    write, calls = os.write, iter(range(99))
+
+    def fails(file, data):
+        if next(calls):
+            raise OSError(errno.EIO, "broken")
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", fails)
+    with pytest.raises(OSError, match="broken"):
+        log({"b": 2.0}, 1)
+    monkeypatch.undo()
+    (copy,) = path.parent.glob("log.csv.*.tmp")
+    assert read(copy) == WIDE
+
+
+CALLS = ("open", "write", "ftruncate", "close", "replace", "unlink")
+
+
+def widen_until_killed(path, calls):
+    left = iter(range(calls))
+
+    def counted(call):
+        def run(*arguments, **options):
+            if next(left, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **options)
+
+        return run
+
+    log = linked(path)
+    write = os.write  # a kill may find a part of a long write done
+    os.write = lambda file, data: write(file, bytes(data)[:5])
+    for name in CALLS:
+        setattr(os, name, counted(getattr(os, name)))
+    log({"b": 2.0}, 1)
+    os._exit(0)
+
+
+@needs_fork
+def test_a_kill_while_overwriting_leaves_a_whole_file(tmp_path):
+    context = multiprocessing.get_context("fork")
+    torn = 0
+    for calls in range(60):
+        path = tmp_path / str(calls) / "log.csv"
+        path.parent.mkdir()
+        child = context.Process(target=widen_until_killed, args=(path, calls))
+        child.start()
+        child.join()
+        copies = [read(copy) for copy in path.parent.glob("*.tmp")]
+        is_torn = read(path) not in (WIDE, [["step", "a"], ["0", "1.0"]])
+        assert not is_torn or copies == [WIDE]
+        torn += is_torn
+        if child.exitcode == 0:
+            break
+    assert child.exitcode == 0
+    assert not copies
+    assert torn  # else nothing was asked
 
 
 # --- Files that go away ---------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -123,53 +124,69 @@ def rewrite(path: Path, data: bytes) -> None:
     A file of the new content takes the place of the old one in one move, with its mode,
     owner and extended attributes. A file that none can take the place of is overwritten
     where it lies: one with several names (hard links), of an owner that cannot be
-    given, in a folder that takes no new file, or a mount point. A process killed in the
-    midst of that leaves it damaged.
+    given, or in a folder that takes no new file. Where the process is killed in the
+    midst of that, `<name>.<random>.tmp` beside the file holds all of the new content,
+    if the folder took one.
 
     Raises:
         OSError: if the system does not take it all.
     """
     path = path.resolve()  # a link stays one
-    twin = _empty_twin(path)
-    try:
-        if twin is not None:
-            append_whole(twin, data)
-            with contextlib.suppress(OSError):  # a mount point, say
-                twin.replace(path)
-                return
-        _overwrite_whole(path, data)
-    finally:
-        if twin is not None:
-            twin.unlink(missing_ok=True)
-
-
-def _empty_twin(path: Path) -> Path | None:
-    """An empty file beside another, with its owner, mode and extended attributes."""
-    owner = path.stat()
-    if owner.st_nlink > 1:
-        return None
-    try:
-        file, name = tempfile.mkstemp(".tmp", path.name[:40] + ".", path.parent)
-    except OSError:
-        return None
-    os.close(file)
-    try:
-        if hasattr(os, "chown"):
-            os.chown(name, owner.st_uid, owner.st_gid)
-        shutil.copystat(path, name)
-    except OSError:
-        Path(name).unlink()
-        return None
-    return Path(name)
-
-
-def _overwrite_whole(path: Path, data: bytes) -> None:
+    copy = _copy_beside(path, data)
+    if copy is not None and _moved(copy, path):
+        return
     old = path.read_bytes()
     try:
         _overwrite(path, data)
     except BaseException:
-        _overwrite(path, old)
+        _overwrite(path, old)  # where this fails too, the copy stays
+        _drop(copy)
         raise
+    _drop(copy)
+
+
+def _copy_beside(path: Path, data: bytes) -> Path | None:
+    """A new file that is like another but for its content, if the folder takes one."""
+    try:
+        file, name = tempfile.mkstemp(".tmp", path.name[:40] + ".", path.parent)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return None
+        raise
+    os.close(file)
+    copy = Path(name)
+    try:
+        append_whole(copy, data)
+        with contextlib.suppress(OSError):
+            _take_over(path, copy)
+    except BaseException:
+        copy.unlink()
+        raise
+    return copy
+
+
+def _take_over(old: Path, new: Path) -> None:
+    """Gives a file the owner, mode and extended attributes of another."""
+    owner, now = old.stat(), new.stat()
+    if hasattr(os, "chown"):
+        os.chown(new, owner.st_uid, owner.st_gid)
+    shutil.copystat(old, new)
+    os.utime(new, ns=(now.st_atime_ns, now.st_mtime_ns))
+
+
+def _moved(copy: Path, path: Path) -> bool:
+    """Moves a file to the place of another if nobody can tell it from that one."""
+    new, old = copy.stat(), path.stat()
+    is_equal = (new.st_mode, new.st_uid, new.st_gid) == (
+        old.st_mode,
+        old.st_uid,
+        old.st_gid,
+    )
+    if is_equal and old.st_nlink == 1:
+        with contextlib.suppress(OSError):  # a mount point, say
+            copy.replace(path)
+            return True
+    return False
 
 
 def _overwrite(path: Path, data: bytes) -> None:
@@ -181,6 +198,11 @@ def _overwrite(path: Path, data: bytes) -> None:
         os.ftruncate(file, len(data))
     finally:
         os.close(file)
+
+
+def _drop(copy: Path | None) -> None:
+    if copy is not None:
+        copy.unlink()
 
 
 def checked_path(name: str, value: Any) -> Path:
