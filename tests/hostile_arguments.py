@@ -172,14 +172,14 @@ CALLS = {
         },
         {
             "input_std": {"2.5"},
-            "data": NONE | {"-1", "2.5", "True", "set"},  # a number has a scale too
+            "data": NONE,
             "class_priors": NONE | {"dict"},
         },
     ),
     "audit": Call(
         initlab.audit,
         {"model": MODEL, "data": X},
-        {"data": NONE | {"-1", "2.5", "True", "set"}},
+        {"data": NONE},
     ),
     "probe": Call(
         initlab.probe,

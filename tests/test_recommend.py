@@ -817,8 +817,6 @@ def test_data_measures_input_std(rng):
     expected = recommend(model, input_std=root_mean_square).to_dict()
     assert recommend(model, data=data).to_dict() == expected
     assert recommend(model, data=[data]).to_dict() == expected
-    assert recommend(model, data=[data[:100], data[100:]]).to_dict() == expected
-    assert recommend(model, data=data.tolist()).to_dict() == expected
     assert recommend(model).to_dict() != expected
 
 
@@ -835,11 +833,11 @@ def test_data_measures_input_std(rng):
         ({"input_std": "1"}, "Received: input_std='1'"),
         (
             {"data": np.zeros((3, 64))},
-            "Received: data of 192 values with mean square 0",
+            r"not all zero\. Received: data of shape \(3, 64\), all zero",
         ),
-        ({"data": []}, "Received: data of 0 values"),
-        ({"data": np.full((1, 64), math.inf)}, "Received: data of 64 values .* inf"),
-        ({"data": [np.full((1, 64), math.nan)]}, "Received: data of 64 values .* nan"),
+        ({"data": []}, r"Received: data=\[\]"),
+        ({"data": np.full((1, 64), math.inf)}, "Received: 64 NaN or Inf in data of"),
+        ({"data": [np.full((1, 64), math.nan)]}, r"64 NaN or Inf in data\[0\] of"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, received):

@@ -1,8 +1,9 @@
 """One batch out of whatever training data may be: every function reads it here.
 
 A tuple is `(inputs, targets)` or `(inputs, targets, weights)`, as a data set for `fit`
-yields it; arrays, lists and dicts are inputs. A model of several inputs takes as many
-arrays in a tuple for these, which nothing else could be.
+yields it; arrays, lists and dicts are inputs, as `predict` takes them. A model of
+several inputs takes as many arrays in a tuple for these, which nothing else could be.
+Lists of numbers or of examples are no arrays: Keras takes each entry for an input.
 """
 
 from __future__ import annotations
@@ -16,21 +17,28 @@ from keras import ops
 
 from .._core.arrays import as_numpy
 from .._core.errors import message
-from .private import build_shapes, inputs_struct
+from .inputs import are_inputs, fitted, input_parts
+
+_NUMBERS = ("bfloat", "bool", "float", "int", "uint")
 
 
-class Given(NamedTuple):
-    """One batch, as it was given.
+class Batch(NamedTuple):
+    """One batch, as a model is run on it.
 
     Attributes:
-        x: the inputs, an array or a nest of them.
-        y: the targets, or None.
-        weights: the weights of the examples, or None.
+        x: the inputs, an array or tensor or a nest of them as the model is called on.
+        y: the targets as they were given, or None.
+        weights: the weights of the examples as they were given, or None.
     """
 
     x: Any
     y: Any = None
     weights: Any = None
+
+    @property
+    def examples(self) -> int:
+        """How many examples it holds."""
+        return int(keras.tree.flatten(self.x)[0].shape[0])
 
 
 def gives_batches(data: Any) -> bool:
@@ -41,57 +49,79 @@ def gives_batches(data: Any) -> bool:
     return isinstance(data, Iterable) and not is_batch
 
 
-def read_batch(model: Any, data: Any, name: str) -> Given:
-    """Returns the batch in data, its inputs apart from targets and weights.
+def read_batch(model: Any, data: Any, name: str) -> Batch:
+    """Returns the batch in data, its inputs checked and apart from what goes with them.
 
     Args:
         model: the model that it is for.
         data: an array, a list or dict of arrays, a tuple of inputs and what belongs to
             them, or something that yields such: a `tf.data.Dataset`,
             `keras.utils.PyDataset`, `DataLoader` or generator. Of that the first batch
-            is taken, where a list is a tuple, as a `DataLoader` makes one of it.
+            is taken, where a list is a tuple, as a `DataLoader` makes one of it. A
+            `Batch` is returned as it is.
         name: what the argument is called in messages.
 
     Raises:
-        ValueError: if there is no batch, or a tuple holds too much.
+        TypeError: if the inputs are anything else than arrays of numbers.
+        ValueError: if there is no batch, a tuple holds too much, or the inputs are
+            empty, not finite or not what the model takes.
     """
-    if not gives_batches(data):
-        is_tuple = isinstance(data, tuple)
-        return _split(model, data, name) if is_tuple else Given(_plain(data))
-    is_indexed = isinstance(data, keras.utils.PyDataset)
-    batch = data[0] if is_indexed else next(iter(data), None)
+    if isinstance(data, Batch):
+        return data
+    is_tuple = isinstance(data, tuple)
+    if gives_batches(data):
+        data = _first(data, name)
+        is_tuple = isinstance(data, (list, tuple))
+    x, *others = _parts(model, data, name) if is_tuple else [data]
+    return Batch(fitted(model, checked_arrays(x, name), name), *others)
+
+
+def checked_arrays(nest: Any, name: str, examples: int | None = None) -> Any:
+    """Returns arrays of numbers or tensors, one or a nest of them.
+
+    Args:
+        nest: what was given: tables and the like become NumPy arrays.
+        name: what the argument is called in messages.
+        examples: how many examples each must hold; None for as many as the others.
+
+    Raises:
+        TypeError: if there is anything else than arrays of numbers in it.
+        ValueError: if it is empty, not all of it is finite, or the examples differ.
+    """
+    arrays = [
+        _checked(leaf, name, "".join(f"[{key!r}]" for key in path))
+        for path, leaf in keras.tree.flatten_with_path(nest)
+    ]
+    shapes = [tuple(array.shape) for array in arrays]
+    if not shapes:
+        raise ValueError(_empty(name, f"{name}={nest!r}"))
+    expected = shapes[0][0] if examples is None else examples
+    if any(shape[0] != expected for shape in shapes):
+        raise ValueError(
+            message(
+                f"All arrays in `{name}` must hold one and the same number of examples"
+                f"{'' if examples is None else ', that of the inputs'}.",
+                f"{name} of shape {', '.join(map(str, shapes))}"
+                f"{'' if examples is None else f' for {examples} examples'}",
+            )
+        )
+    return keras.tree.pack_sequence_as(nest, arrays)
+
+
+def _first(data: Any, name: str) -> Any:
+    if isinstance(data, keras.utils.PyDataset):
+        batch = data[0] if data.num_batches != 0 else None
+    else:
+        batch = next(iter(data), None)
     if batch is None:
         raise ValueError(_empty(name, f"no batch in a {type(data).__name__}"))
-    is_tuple = isinstance(batch, (list, tuple))
-    return _split(model, batch, name) if is_tuple else Given(_plain(batch))
+    return batch
 
 
-def input_parts(model: Any) -> list[Any]:
-    """Returns what a model was built for: a tensor, shape or nest for each input.
-
-    Empty where it does not tell.
-    """
-    structure = inputs_struct(model)
-    if structure is not None:
-        is_list = isinstance(structure, (list, tuple))
-        return list(structure) if is_list else keras.tree.flatten(structure)
-    shapes = list(build_shapes(model).values())
-    if len(shapes) == 1 and isinstance(shapes[0], dict):
-        return list(shapes[0].values())
-    if len(shapes) == 1 and _is_nested(shapes[0]):
-        return list(shapes[0])
-    return shapes
-
-
-def _is_nested(shape: Any) -> bool:
-    return isinstance(shape, (list, tuple)) and any(
-        isinstance(part, (list, tuple)) for part in shape
-    )
-
-
-def _split(model: Any, batch: Sequence[Any], name: str) -> Given:
-    if not batch or _are_inputs(model, batch):
-        return Given(_plain(batch))
+def _parts(model: Any, batch: Sequence[Any], name: str) -> Sequence[Any]:
+    """The inputs in a tuple, then its targets and weights as far as it has them."""
+    if not batch or are_inputs(model, batch):
+        return [list(batch)]
     if len(batch) > 3:
         raise ValueError(
             message(
@@ -101,162 +131,38 @@ def _split(model: Any, batch: Sequence[Any], name: str) -> Given:
                 "Hand several inputs over in a list or dict.",
             )
         )
-    x, *others = batch
-    return Given(_plain(x), *map(_plain, others))
-
-
-def _are_inputs(model: Any, batch: Sequence[Any]) -> bool:
-    """Whether each part of a batch is like one of several inputs."""
-    parts = input_parts(model)
-    return len(parts) == len(batch) > 1 and all(
-        _leaves(own) == len(keras.tree.flatten(given))
-        and _is_nest(own) == _is_nest(given)
-        for own, given in zip(parts, batch, strict=True)
-    )
-
-
-def _leaves(part: Any) -> int:
-    if hasattr(part, "shape"):
-        return 1
-    if isinstance(part, dict):
-        return sum(map(_leaves, part.values()))
-    is_shape = not part or not any(
-        hasattr(one, "shape") or isinstance(one, (list, tuple, dict)) for one in part
-    )
-    return 1 if is_shape else sum(map(_leaves, part))
-
-
-def _is_nest(part: Any) -> bool:
-    """Whether something is a list, tuple or dict of tensors, and no shape."""
-    if isinstance(part, dict):
-        return True
-    return isinstance(part, (list, tuple)) and any(
-        hasattr(one, "shape") or isinstance(one, (list, tuple, dict)) for one in part
-    )
-
-
-def _plain(nest: Any) -> Any:
-    """The same with tables and the like as NumPy arrays."""
-
-    def of_leaf(leaf: Any) -> Any:
-        is_foreign = _is_array(leaf) and not ops.is_tensor(leaf)
-        return np.asarray(leaf) if is_foreign else leaf
-
-    return keras.tree.map_structure(of_leaf, nest)
+    return batch
 
 
 def _is_array(data: Any) -> bool:
     return hasattr(data, "shape") or hasattr(data, "__array__")
 
 
-def checked_inputs(given: Any, name: str = "x") -> Any:
-    """Returns arrays or tensors, one or a nest of them, that a model can be called on.
-
-    Args:
-        given: inputs, as `read_batch` returns them.
-        name: what the argument is called in messages.
-
-    Raises:
-        TypeError: if there is anything else than arrays in it.
-        ValueError: if it is empty, or not all of it is finite.
-    """
-    batch = keras.tree.map_structure(lambda leaf: _as_array(leaf, name), given)
-    leaves = keras.tree.flatten_with_path(batch)
-    if not leaves:
-        raise ValueError(_empty(name, f"{name}={given!r}"))
-    for path, leaf in leaves:
-        _check_leaf(name, "".join(f"[{key!r}]" for key in path), leaf)
-    sizes = {leaf.shape[0] for _, leaf in leaves}
-    if len(sizes) > 1:
-        raise ValueError(
-            message(
-                f"All inputs in `{name}` must have the same number of examples.",
-                ", ".join(str(tuple(leaf.shape)) for _, leaf in leaves),
-            )
-        )
-    return batch
-
-
-def fitted(model: Any, batch: Any, name: str = "x") -> Any:
-    """Returns inputs in the structure that a model is called on.
-
-    Raises:
-        ValueError: if a model that knows its inputs cannot take these.
-    """
-    expected = inputs_struct(model, getattr(model, "inputs", None))
-    if expected is None:
-        return batch  # its own `call` decides
-    shapes = {t.name: tuple(t.shape) for t in keras.tree.flatten(expected)}
-    if isinstance(expected, dict):
-        shapes = {key: tuple(tensor.shape) for key, tensor in expected.items()}
-    if isinstance(batch, dict):
-        given = {key: batch[key] for key in shapes if key in batch}
-    else:
-        given = dict(zip(shapes, keras.tree.flatten(batch), strict=False))
-    count = len(keras.tree.flatten(batch))
-    is_right = len(given) == len(shapes) and (
-        isinstance(batch, dict) or count == len(shapes)
-    )
-    if not is_right or not all(_fits(given[n].shape, s) for n, s in shapes.items()):
-        raise ValueError(
-            message(
-                f"`{name}` must be what {model.name!r} takes: {shapes}.",
-                f"{name} of shape {keras.tree.map_structure(_shape, batch)}",
-                "Hand over inputs as for `model.predict`, with their batch axis.",
-            )
-        )
-    if isinstance(batch, dict):
-        return batch
-    structure = inputs_struct(model)
-    leaves = keras.tree.flatten(batch)
-    if structure is None:
-        return leaves[0] if len(leaves) == 1 else batch
-    return keras.tree.pack_sequence_as(structure, leaves)
-
-
-def _as_array(leaf: Any, name: str) -> Any:
-    if not hasattr(leaf, "shape"):
-        raise TypeError(_no_array(name, leaf))
-    if ops.is_tensor(leaf):
-        return leaf
-    values = np.asarray(leaf)
-    if values.dtype.kind in "OSUMmc" or values.dtype.names:
-        text = message(f"`{name}` must hold numbers.", f"an array of {values.dtype}")
-        raise TypeError(text)
-    return values
-
-
-def _check_leaf(name: str, path: str, leaf: Any) -> None:
-    if len(leaf.shape) == 0 or leaf.shape[0] == 0:
-        raise ValueError(_empty(name, f"{name}{path} of shape {tuple(leaf.shape)}"))
-    if "float" not in keras.backend.standardize_dtype(leaf.dtype):
-        return
-    values = leaf if isinstance(leaf, np.ndarray) else as_numpy(leaf)
+def _checked(leaf: Any, name: str, path: str) -> Any:
+    """An array or tensor of finite numbers, with at least one example."""
+    if not _is_array(leaf):
+        rule = f"`{name}` must be an array, a list or dict of arrays, or give batches "
+        received = f"{leaf!r} ({type(leaf).__name__})"
+        cure = "`np.asarray` makes an array of lists of numbers."
+        raise TypeError(message(f"{rule}of them.", received, cure))
+    is_own = ops.is_tensor(leaf)
+    values = as_numpy(leaf) if is_own else np.asarray(leaf)
+    if not str(values.dtype).startswith(_NUMBERS):
+        received = f"an array of {values.dtype} ({type(leaf).__name__})"
+        cure = "Encode text, dates and categories first; make ragged arrays dense."
+        raise TypeError(message(f"`{name}` must hold numbers.", received, cure))
+    if values.ndim == 0 or len(values) == 0:
+        raise ValueError(_empty(name, f"{name}{path} of shape {values.shape}"))
     bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad:
         raise ValueError(
             message(
                 f"`{name}` must be finite.",
-                f"{bad} NaN or Inf in {name}{path} of shape {tuple(leaf.shape)}",
+                f"{bad} NaN or Inf in {name}{path} of shape {values.shape}",
                 "Clean the data, or hand over a batch without them.",
             )
         )
-
-
-def _fits(shape: Any, expected: tuple[int | None, ...]) -> bool:
-    """Whether a shape is as expected; Keras adds or drops a last axis of length 1."""
-    shape = tuple(shape)
-    if len(shape) == len(expected) + 1 and shape[-1] == 1:
-        shape = shape[:-1]
-    elif len(shape) == len(expected) - 1 and expected[-1] == 1:
-        shape = (*shape, 1)
-    return len(shape) == len(expected) and all(
-        size in (None, own) for own, size in zip(shape, expected, strict=True)
-    )
-
-
-def _shape(leaf: Any) -> str:
-    return str(tuple(leaf.shape))
+    return leaf if is_own else values
 
 
 def _empty(name: str, received: str) -> str:
@@ -264,12 +170,4 @@ def _empty(name: str, received: str) -> str:
         f"`{name}` must hold at least one example.",
         received,
         "A batch of 32 or more is usual.",
-    )
-
-
-def _no_array(name: str, value: Any) -> str:
-    return message(
-        f"`{name}` must be an array, a list or dict of arrays, or give batches of "
-        "them.",
-        f"{value!r} ({type(value).__name__})",
     )

@@ -16,7 +16,7 @@ from .._core.errors import (
     check_positive,
     message,
 )
-from .._keras.batch import checked_inputs, fitted, read_batch
+from .._keras.batch import read_batch
 from .._keras.kinds import Kernel, check_built, kernels
 from .._keras.unchanged import unchanged
 from .._weights.choosing import chosen
@@ -139,7 +139,7 @@ def calibrate(
         seed = check_count("seed", seed, usual=0, least=0)
     base = _seeds.fresh() if seed is None else seed
     with unchanged(model):
-        batch = fitted(model, checked_inputs(read_batch(model, x, "x").x))
+        batch = read_batch(model, x, "x").x
         check_parts(model, batch)
         meant = _meant(model, only)
         if not overwrite:

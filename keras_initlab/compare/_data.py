@@ -13,6 +13,7 @@ import numpy as np
 from .._core import seeds as _seeds
 from .._core.arrays import to_numpy
 from .._core.errors import message
+from .._keras.batch import Batch, checked_arrays
 
 Data = tuple[tuple[Any, Any], tuple[Any, Any]]
 
@@ -99,21 +100,17 @@ def _arrays(data: Any) -> Data:
     """Returns data of the right form as arrays, or raises."""
     if not (_is_pair(data) and all(map(_is_pair, data))):
         raise ValueError(_wrong(f"data of type {type(data).__name__}"))
-    arrays: Any = keras.tree.map_structure(_array, tuple(map(tuple, data)))
-    for name, part in zip(("training", "test"), arrays, strict=True):
-        shapes = [leaf.shape for leaf in keras.tree.flatten(part)]
-        sizes = {shape[0] if shape else 0 for shape in shapes}
-        if len(sizes) != 1 or 0 in sizes:
-            raise ValueError(_wrong(f"{name} arrays of shapes {shapes}"))
-    return arrays
+    return _pair(data[0], "data[0]"), _pair(data[1], "data[1]")
+
+
+def _pair(data: Any, name: str) -> tuple[Any, Any]:
+    x = checked_arrays(data[0], f"{name}[0]")
+    y = checked_arrays(data[1], f"{name}[1]", Batch(x).examples)
+    return keras.tree.map_structure(_array, x), keras.tree.map_structure(_array, y)
 
 
 def _array(leaf: Any) -> np.ndarray:
-    if isinstance(leaf, np.ndarray):
-        return leaf
-    if not hasattr(leaf, "shape"):
-        raise ValueError(_wrong(f"a {type(leaf).__name__} in it"))
-    return np.asarray(leaf) if hasattr(leaf, "__array__") else to_numpy(leaf)
+    return leaf if isinstance(leaf, np.ndarray) else to_numpy(leaf)
 
 
 def _is_pair(value: Any) -> bool:

@@ -15,6 +15,7 @@ from rich.text import Text
 from .._core.arrays import to_numpy
 from .._core.errors import NoKernelsError, UnsupportedModelError, message
 from .._core.reports import Report, new_table, printable
+from .._keras.batch import Batch, read_batch
 from .._keras.kinds import check_built, kernels
 from .._keras.unchanged import unchanged
 from .._weights.origins import noted
@@ -103,7 +104,7 @@ def audit(model: keras.Model, data: Any = None) -> Audit:
         An `Audit`: print it, iterate over its findings, ask whether there are any.
 
     Raises:
-        TypeError: if it is no Keras model.
+        TypeError: if it is no Keras model, or `data` holds no arrays of numbers.
         UnbuiltModelError: if the model has no weights yet.
         NoKernelsError: if no layer has a kernel of floating point.
         ValueError: for data that is empty, not finite, or not what the model takes.
@@ -125,9 +126,11 @@ def audit(model: keras.Model, data: Any = None) -> Audit:
 
 def _audit(model: keras.Model, data: Any) -> Audit:
     is_layer = isinstance(model, keras.Layer)
+    # Once for both policies: what yields batches yields others the next time.
+    batch = None if data is None else read_batch(model, data, "data")
     if is_layer:
-        check_parts(model, data)
-    weights = _weights(model, data) if is_layer else []
+        check_parts(model, batch and batch.x)
+    weights = _weights(model, batch) if is_layer else []
     if not weights:
         raise _nothing_to_judge(model)
     trained = sign_of_training(model, weights)
@@ -150,7 +153,7 @@ def _nothing_to_judge(model: Any) -> NoKernelsError:
     )
 
 
-def _weights(model: keras.Model, data: Any) -> list[Weights]:
+def _weights(model: keras.Model, data: Batch | None) -> list[Weights]:
     """All kernels of floating point with their part in the model."""
     found = [one for one in kernels(model) if _is_float(one.variable)]
     paths = variable_paths(model, [one.variable for one in found])
@@ -167,7 +170,7 @@ def _weights(model: keras.Model, data: Any) -> list[Weights]:
     ]
 
 
-def _parts(model: keras.Model, data: Any) -> dict[int, dict[str, Any]]:
+def _parts(model: keras.Model, data: Batch | None) -> dict[int, dict[str, Any]]:
     """What the graph tells of each kernel, where it can be read."""
     try:
         rows = recommend(model, data=data)

@@ -10,8 +10,8 @@ import numpy as np
 from keras import ops
 
 from .._core.errors import message
+from .._keras.batch import Batch
 from .._keras.private import all_layers, compile_loss, training_loss
-from ._batch import Batch
 from ._figures import is_signal
 
 SYNTHETIC = "synthetic"

@@ -7,12 +7,13 @@ from typing import Any
 import keras
 
 from .._core.errors import check_flag
+from .._keras.batch import Batch
 from .._keras.kinds import check_built
 from .._keras.unchanged import unchanged
 from .._weights.trained import steps_taken
 from ..diagnosis import probe_findings
 from ..inspection import all_built, check_parts
-from ._batch import Batch, batch_of
+from ._batch import batch_of
 from ._objective import SYNTHETIC, Objective, objective
 from ._report import SignalReport
 from ._run import Passed, run

@@ -11,12 +11,12 @@ from keras import ops
 from .._activations import name_of
 from .._core.arrays import to_numpy
 from .._core.transaction import within
+from .._keras.batch import Batch
 from .._keras.kinds import kernels
 from .._keras.private import takes_training, with_own_loss
 from .._keras.running import recording
 from ..inspection import variable_paths
 from ._backend import adapter
-from ._batch import Batch
 from ._figures import is_signal, measured
 from ._layers import LayerSignal, layer_signals
 from ._objective import Objective

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from .._keras.batch import checked_inputs, fitted
+from .._keras.batch import Batch
 from .._keras.kinds import Kernel
 from ..calibration import CalibratedKernel, Wanted, one_pass, reasons_to_leave
 from ..inspection import Inspection
@@ -21,17 +21,10 @@ _REFERENCE = "Mishkin and Matas 2016, 1511.06422, alg. 1"
 Values = Sequence[tuple[Any, Any]]
 
 
-def batch_of(model: keras.Model, inputs: Any) -> Any:
-    """Returns the inputs to calibrate on: of longer arrays, examples evenly spread.
-
-    Raises:
-        TypeError: if there is anything else than arrays in them.
-        ValueError: if they are none, empty, not finite or not what the model takes.
-    """
-    batch = fitted(model, checked_inputs(inputs, "data"), "data")
-    count = keras.tree.flatten(batch)[0].shape[0]
-    step = -(-count // MOST_EXAMPLES)
-    return keras.tree.map_structure(lambda leaf: leaf[::step], batch)
+def thinned(batch: Batch) -> Any:
+    """Returns the inputs to run on: of longer arrays, examples evenly spread."""
+    step = -(-batch.examples // MOST_EXAMPLES)
+    return keras.tree.map_structure(lambda leaf: leaf[::step], batch.x)
 
 
 def measured_choices(

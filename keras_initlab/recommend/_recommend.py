@@ -9,12 +9,12 @@ from typing import Any
 import keras
 
 from .._core.errors import check_choice, check_positive, message
-from .._keras.batch import checked_inputs, fitted, read_batch
+from .._keras.batch import Batch, read_batch
 from .._keras.unchanged import unchanged
 from ..inspection import Inspection, inspect
-from ._calibrated import batch_of, measured_choices
+from ._calibrated import measured_choices, thinned
 from ._chain import chain_widths
-from ._inputs import InputScale, input_scale, one_batch
+from ._inputs import InputScale, input_scale
 from ._measured import Measured, measure, unknown_signals
 from ._outputs import log_priors, logits_of
 from ._recommendation import Recommendation
@@ -82,11 +82,12 @@ def recommend(
         A `Recommendation`: print it, iterate over its rows, `apply` it.
 
     Raises:
+        TypeError: if `data` holds anything else than arrays of numbers.
         UnbuiltModelError: if the model has no weights yet.
         UnsupportedModelError: if it is no model, or its `call` cannot be traced.
         NoKernelsError: if no layer has a kernel.
-        ValueError: for an argument out of range, data that is missing, empty or not
-            finite, or class priors that fit no output.
+        ValueError: for an argument out of range, data that is missing, empty, not
+            finite or not of the model's shapes, or class priors that fit no output.
 
     Example:
         >>> model = keras.Sequential(
@@ -122,8 +123,8 @@ def _recommend(
                 "Pass a batch of inputs, or use the policy 'signal'.",
             )
         )
-    inputs = None if data is None else read_batch(model, data, "data").x
-    inspection = inspect(model, inputs)
+    batch = None if data is None else read_batch(model, data, "data")
+    inspection = inspect(model, batch and batch.x)
     logits = logits_of(model, inspection)
     offsets = log_priors(model, inspection, logits, class_priors)
     if policy == "rules":
@@ -131,26 +132,23 @@ def _recommend(
         issues, advice = record.issues, record.advice
     else:
         scale, measured = InputScale(input_std), Measured()
-        if data is not None:
-            scale = input_scale(model, inspection, inputs)
-            fitted(model, checked_inputs(one_batch(model, inputs), "data"), "data")
-            measured = _measured(model, inspection, inputs)
+        if batch is not None:
+            scale = input_scale(inspection, batch.x)
+            measured = _measured(model, inspection, batch)
         choices = signal_choices(inspection, scale, logits, measured)
         issues = _issues(inspection)
         advice = _advice(issues, inspection)
     choices = with_priors(choices, offsets)
-    batch = None
-    if policy == "calibrated":
-        batch = batch_of(model, inputs)
+    inputs = None
+    if policy == "calibrated" and batch is not None:
+        inputs = thinned(batch)
         choices = measured_choices(model, inspection, choices)
-    return Recommendation(model, inspection, choices, policy, issues, advice, batch)
+    return Recommendation(model, inspection, choices, policy, issues, advice, inputs)
 
 
-def _measured(model: Any, inspection: Inspection, inputs: Any) -> Measured:
+def _measured(model: Any, inspection: Inspection, batch: Batch) -> Measured:
     unknown = unknown_signals(model, inspection)
-    if not unknown:
-        return Measured()
-    return measure(model, unknown, batch_of(model, one_batch(model, inputs)))
+    return measure(model, unknown, thinned(batch)) if unknown else Measured()
 
 
 def _advice(issues: Sequence[str], inspection: Inspection) -> list[str]:
