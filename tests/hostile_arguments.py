@@ -171,7 +171,6 @@ CALLS = {
             "class_priors": None,
         },
         {
-            "input_std": {"2.5"},
             "data": NONE,
             "class_priors": NONE | {"dict"},
         },

@@ -152,6 +152,13 @@ def test_bad_fans(fan_in):
         MatchPretrained(0.1, fan_in=fan_in)
 
 
+def test_a_layer_has_its_own_fan_in():
+    with pytest.raises(
+        ValueError, match=r"`fan_in` must be left out.*fan_in=9 for 'd'"
+    ):
+        MatchPretrained.from_kernel(dense(name="d"), fan_in=9)
+
+
 # ---- where new layers join frozen ones ------------------------------------------
 
 

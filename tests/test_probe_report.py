@@ -200,6 +200,16 @@ ERRORS = {
         ValueError,
         "loss='mse' and no labels",
     ),
+    "weights alone": (
+        lambda m: initlab.probe(m, data(8), sample_weight=np.ones(8)),
+        ValueError,
+        "sample_weight of type ndarray and no labels",
+    ),
+    "weights alone in batches": (
+        lambda m: initlab.probe(m, iter([(data(8), None, np.ones(8))])),
+        ValueError,
+        "`sample_weight` must come with labels.*ndarray and no labels",
+    ),
     "two sources": (
         lambda m: initlab.probe(m, iter([(data(8), data(8, 4))]), data(8, 4)),
         ValueError,

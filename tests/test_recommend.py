@@ -835,6 +835,10 @@ def test_data_measures_input_std(rng):
             {"data": np.zeros((3, 64))},
             r"not all zero\. Received: data of shape \(3, 64\), all zero",
         ),
+        (
+            {"data": np.ones((3, 64)), "input_std": 2.0},
+            r"left out.*Received: input_std=2 beside data of type ndarray\. Leave out",
+        ),
         ({"data": []}, r"Received: data=\[\]"),
         ({"data": np.full((1, 64), math.inf)}, "Received: 64 NaN or Inf in data of"),
         ({"data": [np.full((1, 64), math.nan)]}, r"64 NaN or Inf in data\[0\] of"),

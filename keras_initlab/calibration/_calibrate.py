@@ -93,6 +93,7 @@ def calibrate(
             kernel (with `variable`, `layer`, `axes`) that says whether to calibrate it;
             None for all.
         seed: a non-negative int for repeatable orthogonal kernels; None for fresh ones.
+            It may be given where none is drawn.
         overwrite: also change weights that look trained.
 
     Returns:

@@ -119,6 +119,7 @@ class ResidualAware(LayoutInitializer):
         residual: whether the kernel stands on a residual branch; only the last kernel
             of each branch need be told so.
         branches: number of residual branches whose outputs are summed, at least 1.
+            Off the branches it may be given and does not count.
         activation: what the kernel's output meets.
         seed: see `LayoutInitializer`, as for the axes.
         input_axes: axes whose product is fan_in.

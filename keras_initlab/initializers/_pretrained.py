@@ -87,11 +87,19 @@ class MatchPretrained(LayoutInitializer):
         Raises:
             UnbuiltModelError: if a layer or model has no weights yet.
             ValueError: if the kernel is no array of numbers, holds NaN or Inf, or
-                does not vary; if a layer or model has no such kernel, or the mean is
-                to be matched of several.
+                does not vary; if a layer or model has no such kernel, the mean is to
+                be matched of several, or a `fan_in` is given for a layer or model.
         """
         match_mean = check_flag("match_mean", match_mean)
         if isinstance(kernel, keras.Layer):
+            if fan_in is not None:
+                raise ValueError(
+                    message(
+                        "`fan_in` must be left out for a layer, which has its own.",
+                        f"fan_in={fan_in!r} for {kernel.name!r}",
+                        "Pass the layer's kernel to count by another fan_in.",
+                    )
+                )
             return cls._from_layer(kernel, match_mean, seed)
         values = _as_array(kernel)
         if not _varies(values):

@@ -18,6 +18,8 @@ def batch_of(model: Any, x: Any, y: Any, sample_weight: Any) -> Batch:
         batch = batch._replace(y=y, weights=sample_weight)
     elif y is not None or sample_weight is not None:
         raise ValueError(_two_sources(x, "y" if y is not None else "sample_weight"))
+    if batch.y is None and batch.weights is not None:
+        raise ValueError(_no_labels(batch.weights))
     return Batch(
         _tensors(batch.x),
         _labels("y", batch.y, batch.examples),
@@ -31,6 +33,14 @@ def _labels(name: str, values: Any, examples: int) -> Any:
 
 def _tensors(arrays: Any) -> Any:
     return keras.tree.map_structure(ops.convert_to_tensor, arrays)
+
+
+def _no_labels(weights: Any) -> str:
+    return message(
+        "`sample_weight` must come with labels `y`: a synthetic loss has no weights.",
+        f"sample_weight of type {type(weights).__name__} and no labels",
+        "Pass `y`, or leave `sample_weight` out.",
+    )
 
 
 def _two_sources(x: Any, name: str) -> str:

@@ -71,7 +71,7 @@ def probe(
         TypeError: if `model` is no Keras model, or `x` holds no arrays.
         UnbuiltModelError: if the model has no weights yet.
         ValueError: for an empty batch, inputs or labels that are not finite or not of
-            the model's shapes, labels without a loss or a loss without labels.
+            the model's shapes, labels without a loss, a loss or weights without labels.
             Whatever goes wrong while the model runs is passed on.
 
     Example:

@@ -62,7 +62,7 @@ def recommend(
             layers, data that is not standardized.
         input_std: root mean square of the model's inputs, positive, as the first
             kernels read them: behind layers such as `Rescaling`. 1 for standardized
-            data.
+            data. The table of the policy `"rules"` does not ask for it.
         data: inputs to measure `input_std` on instead, each input's own: an array
             `(examples, ...)`; for several inputs a list or tuple of arrays, or a dict
             by name; a tuple `(inputs, targets)`, of which the inputs count; or a data
@@ -71,8 +71,9 @@ def recommend(
             only embeddings read are no signal. Where something is computed from the
             inputs before the first kernels read it (rescaled, standardized, joined), or
             kernels are frozen, the model runs on them, so far as that takes, to measure
-            what these kernels read. The policy `"calibrated"` needs it. For a run, of
-            arrays of more than 256 examples as many are taken, evenly spread.
+            what these kernels read. For a run, of arrays of more than 256 examples as
+            many are taken, evenly spread. The policy `"calibrated"` needs it; for
+            `"rules"` only its shapes count.
         class_priors: the share of each class, at which the output's bias starts:
             probabilities that sum to 1 for a softmax, one per unit for sigmoids; a
             dict by output name if several outputs give probabilities. What an output
@@ -86,8 +87,9 @@ def recommend(
         UnbuiltModelError: if the model has no weights yet.
         UnsupportedModelError: if it is no model, or its `call` cannot be traced.
         NoKernelsError: if no layer has a kernel.
-        ValueError: for an argument out of range, data that is missing, empty, not
-            finite or not of the model's shapes, or class priors that fit no output.
+        ValueError: for an argument out of range, `input_std` beside `data`, data that
+            is missing, empty, not finite or not of the model's shapes, or class priors
+            that fit no output.
 
     Example:
         >>> model = keras.Sequential(
@@ -115,6 +117,14 @@ def _recommend(
 ) -> Recommendation:
     check_choice("policy", policy, _POLICIES)
     input_std = check_positive("input_std", input_std, usual=1.0)
+    if data is not None and input_std != 1:
+        raise ValueError(
+            message(
+                "`input_std` must be left out where `data` is measured instead.",
+                f"input_std={input_std:g} beside data of type {type(data).__name__}",
+                "Leave out one of them.",
+            )
+        )
     if policy == "calibrated" and data is None:
         raise ValueError(
             message(
