@@ -946,7 +946,7 @@ def test_the_result_tells_all():
     found = calibrated.to_dict()
     assert found["seed"] == 5
     assert found["changed"] == [model.layers[0].kernel.path]
-    assert found["kernels"][0]["shape"] == (6, 8)
+    assert found["kernels"][0]["shape"] == [6, 8]
     text = repr(calibrated)
     assert "1 of 2 kernels calibrated" in text
     assert second.note == "constant at 0"

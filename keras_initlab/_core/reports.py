@@ -1,4 +1,7 @@
-"""What all reports share: records in a sequence, as a table and as JSON."""
+"""What all reports share: records in a sequence, as a table and as JSON.
+
+In JSON numbers have four digits, and what is not finite is text: `"nan"`, `"inf"`.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,17 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from dataclasses import fields
+from typing import Any, ClassVar, Generic, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-Record = TypeVar("Record")
+Item = TypeVar("Item")
 
+_DIGITS = 4
 _LEAST_WIDTH, _USUAL_WIDTH, _MOST_WIDTH = 80, 100, 120
 
 
@@ -58,38 +63,67 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
-def plain(value: Any, digits: int = 6) -> Any:
+def plain(value: Any) -> Any:
     """Returns nested values as JSON has them: numbers rounded, NaN as text.
 
     >>> plain({"std": (1 / 3, math.nan, -math.inf)})
-    {'std': [0.333333, 'nan', '-inf']}
+    {'std': [0.3333, 'nan', '-inf']}
     """
+    if isinstance(value, Record):
+        return value.to_dict()
     if isinstance(value, dict):
-        return {key: plain(inner, digits) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(inner, digits) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, float):
-        return float(f"{value:.{digits}g}") if math.isfinite(value) else str(value)
+        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else str(value)
     return value
 
 
-class Report(Sequence[Record], Generic[Record]):
-    """A sequence of records that prints as a table and goes out as JSON."""
+class Record:
+    """Base of the dataclasses that reports hold.
 
-    _records: tuple[Record, ...] = ()
+    Their fields go out, and the properties that `_derived` names.
+    """
+
+    _derived: ClassVar[tuple[str, ...]] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns everything as plain values."""
+        """Returns everything as plain values, numbers rounded to four digits.
+
+        What is not finite is a string: `"nan"`, `"inf"`.
+        """
+        return plain(self._values())
+
+    def _values(self) -> dict[str, Any]:
+        own: Any = self
+        names = (*(field.name for field in fields(own)), *self._derived)
+        return {name: getattr(self, name) for name in names}
+
+
+class Report(Sequence[Item], Generic[Item]):
+    """A sequence of records that prints as a table and goes out as JSON."""
+
+    _records: tuple[Item, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as plain values, numbers rounded to four digits.
+
+        What is not finite is a string, so that `to_json` is JSON: `"nan"`, `"inf"`.
+        """
+        return plain(self._values())
+
+    def _values(self) -> dict[str, Any]:
         raise NotImplementedError(f"{type(self).__name__} has no plain values.")
 
     def to_json(self, indent: int | None = 2) -> str:
         """Returns `to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=indent)
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def __getitem__(self, index: Any) -> Any:
         return self._records[index]
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Item]:
         return iter(self._records)
 
     def __len__(self) -> int:

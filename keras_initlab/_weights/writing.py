@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -12,17 +13,39 @@ import numpy as np
 
 from .._core.arrays import as_numpy, kept, to_numpy
 from .._core.errors import StructureChangedError, message
+from .._core.reports import Record, Report, new_table, printable
 from .._core.transaction import assign_all
 from .._keras.paths import variable_paths
 from .._keras.private import own_trainable
 
 Values = Sequence[tuple[Any, np.ndarray]]
+_MOST_ROWS = 20
 
 
-class Applied:
-    """What was written into a model, and the way back.
+@dataclass(frozen=True)
+class Written(Record):
+    """A variable that was written, or would be.
 
     Attributes:
+        path: its path.
+        before: the root mean square of its former values.
+        after: that of the new ones.
+    """
+
+    path: str
+    before: float
+    after: float
+
+
+class Applied(Report[Any]):
+    """What was written into a model, and the way back.
+
+    Printed, it is a table. It iterates over its variables, each a `Written`; without
+    any it is empty, and so false.
+
+    Attributes:
+        model_name: the model's name.
+        variables: a `Written` for each variable.
         changed: paths of the variables that were written, or would be, each unique.
         magnitudes: for each of them `(before, after)`: the root mean square of its
             former values and of the new ones.
@@ -46,13 +69,15 @@ class Applied:
         self._structure = structure(model)
         self._former = [] if is_dry_run else former
         self.changed = tuple(variable_paths(model, [one for one, _ in fresh]))
-        self.magnitudes = {
-            path: (_root_mean_square(before), _root_mean_square(after))
+        self.variables = self._records = tuple(
+            Written(path, _root_mean_square(before), _root_mean_square(after))
             for path, (_, before), (_, after) in zip(
                 self.changed, former, fresh, strict=True
             )
-        }
+        )
+        self.magnitudes = {one.path: (one.before, one.after) for one in self._records}
         self.nbytes = sum(value.nbytes for _, value in self._former)
+        self.model_name = model.name
         self.seed = seed
         self.is_dry_run = is_dry_run
 
@@ -68,14 +93,33 @@ class Applied:
         check_structure(self._model(), self._structure)
         assign_all((one, kept(one), value) for one, value in self._former)
 
-    def __repr__(self) -> str:
+    def _values(self) -> dict[str, Any]:
+        return {
+            "model": self.model_name,
+            "seed": self.seed,
+            "is_dry_run": self.is_dry_run,
+            "changed": self.changed,
+            "variables": self.variables,
+        }
+
+    def __rich__(self) -> Any:
+        table = new_table(self._title(f"{len(self.changed)} variables", "changed"))
+        table.add_column("variable", overflow="fold")
+        for heading in ("rms before", "after"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for one in self.variables[:_MOST_ROWS]:
+            sizes = (f"{size:.4g}" for size in (one.before, one.after))
+            table.add_row(printable(one.path), *sizes)
+        if len(self.variables) > _MOST_ROWS:
+            table.add_row(f"… {len(self.variables) - _MOST_ROWS} more", "", "")
+        return table
+
+    def _title(self, what: str, done: str) -> str:
+        """What was done to what, or would be."""
         if self.is_dry_run:
-            count = len(self.changed)
-            return f"Applied(dry run: {count} variables would change, seed={self.seed})"
-        return (
-            f"Applied(changed={len(self.changed)} variables, "
-            f"undo holds {self.nbytes / 2**20:.1f} MiB, seed={self.seed})"
-        )
+            return f"{self.model_name}: {what} would be {done}, seed {self.seed}"
+        held = f"undo holds {self.nbytes / 2**20:.1f} MiB"
+        return f"{self.model_name}: {what} {done}, seed {self.seed}, {held}"
 
 
 def write(model: keras.Model, fresh: Values, seed: int) -> Applied:

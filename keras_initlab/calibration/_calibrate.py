@@ -154,7 +154,7 @@ def calibrate(
     fresh = run.changed()
     applied = write(model, fresh, base)
     note([variable for variable, _ in fresh], {}, is_recommended=True)
-    return Calibrated(applied, model.name, rows)
+    return Calibrated(applied, rows)
 
 
 def _meant(

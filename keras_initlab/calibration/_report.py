@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group
 from rich.table import Table
 
-from .._core.reports import Report, new_table, printable
+from .._core.reports import Record, new_table, printable
 from .._weights.writing import Applied
 
 
 @dataclass(frozen=True)
-class CalibratedKernel:
+class CalibratedKernel(Record):
     """What became of one kernel.
 
     Attributes:
@@ -36,7 +35,7 @@ class CalibratedKernel:
     note: str = ""
 
 
-class Calibrated(Report[CalibratedKernel], Applied):
+class Calibrated(Applied):
     """What `calibrate` wrote into a model, and the way back.
 
     Printed, it is a table. It iterates over its kernels.
@@ -48,36 +47,22 @@ class Calibrated(Report[CalibratedKernel], Applied):
         seed: the base seed of what was drawn, also where none was given.
     """
 
-    def __init__(
-        self, applied: Applied, model_name: str, kernels: Sequence[CalibratedKernel]
-    ):
+    def __init__(self, applied: Applied, kernels: Sequence[CalibratedKernel]):
         vars(self).update(vars(applied))
         self.kernels = self._records = tuple(kernels)
-        self.model_name = model_name
 
     @property
     def skipped(self) -> tuple[CalibratedKernel, ...]:
         """The kernels that were left as they were; each has its reason as `note`."""
         return tuple(kernel for kernel in self.kernels if not kernel.is_changed)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns everything as plain values."""
-        return {
-            "model": self.model_name,
-            "changed": list(self.changed),
-            "seed": self.seed,
-            "kernels": [asdict(kernel) for kernel in self.kernels],
-        }
+    def _values(self) -> dict[str, Any]:
+        return {**super()._values(), "kernels": self.kernels}
 
     def __rich__(self) -> Any:
-        return Group(_table(self._title(), self.kernels))
-
-    def _title(self) -> str:
         count = len(self) - len(self.skipped)
-        part = f"{self.model_name}: {count} of {len(self)} kernels"
-        if self.is_dry_run:
-            return f"{part} would be calibrated"
-        return f"{part} calibrated, undo holds {self.nbytes / 2**20:.1f} MiB"
+        title = self._title(f"{count} of {len(self)} kernels", "calibrated")
+        return _table(title, self.kernels)
 
 
 def _table(title: str, kernels: Sequence[CalibratedKernel]) -> Table:

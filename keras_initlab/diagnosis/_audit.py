@@ -66,13 +66,12 @@ class Audit(Report[Finding]):
         self.trained = trained
         self._records = tuple(findings)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns everything as plain values, numbers rounded to four digits."""
+    def _values(self) -> dict[str, Any]:
         return {
             "model": self.model_name,
             "kernels": self.kernels,
             "trained": self.trained,
-            "findings": [finding.to_dict() for finding in self],
+            "findings": self._records,
         }
 
     def __rich__(self) -> Any:

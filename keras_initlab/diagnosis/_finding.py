@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from .._core.errors import message
-from .._core.reports import plain
+from .._core.reports import Record
 
 NOT_FINITE = "not finite"  # the one kind that cannot wait for an epoch's end
 
@@ -35,7 +35,7 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Record):
     """Something that is wrong with weights, a signal, a gradient or a training.
 
     `audit` finds it in weights, `probe` in one pass, the callbacks in a training.
@@ -74,13 +74,6 @@ class Finding:
     cure: str
     related: tuple[str, ...] = ()
     step: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the finding as plain values, numbers rounded to four digits.
-
-        What is not finite is a string: `"nan"`, `"inf"`.
-        """
-        return plain(asdict(self), digits=4)
 
     @property
     def range(self) -> str:

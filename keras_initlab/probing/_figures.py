@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from .._keras.kinds import channel_axis
+from .._core.reports import Record
 
 # Within 1 % of the range from a rail, the slope of tanh and of sigmoid is below 4 % of
 # its largest.
@@ -23,7 +24,7 @@ NEAR = 0.01
 
 
 @dataclass(frozen=True)
-class Spread:
+class Spread(Record):
     """Statistics of a tensor over all examples, positions and units not masked.
 
     Attributes:
@@ -56,7 +57,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class GradientSpread:
+class GradientSpread(Record):
     """A gradient: of the loss by all numbers of one tensor.
 
     Attributes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from .._keras.kinds import kind_of
+from .._core.reports import Record
 from ._figures import Figures, GradientSpread, Spread, gradient_spread, spread
 from ._observer import Watched
 from ._weights import WeightSignal
@@ -18,7 +18,7 @@ _SAME = 1e-6  # figures of one tensor, before and after a change of its shape
 
 
 @dataclass(frozen=True)
-class LayerSignal:
+class LayerSignal(Record):
     """A layer in one forward and one backward pass.
 
     Attributes:
@@ -63,6 +63,8 @@ class LayerSignal:
     gradient: GradientSpread | None = None
     weights: tuple[WeightSignal, ...] = ()
 
+    _derived = ("dead_share", "weight_gradient_norm")
+
     @property
     def dead_share(self) -> float:
         """The share of its units that are dead, in [0, 1]."""
@@ -83,25 +85,6 @@ class LayerSignal:
     def signal(self) -> Spread | None:
         """The pre-activations, or what it returned where these are out of sight."""
         return self.output if self.preactivation is None else self.preactivation
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns everything as plain values."""
-        return {
-            **asdict(self),
-            "shape": list(self.shape),
-            "dead_units": list(self.dead_units),
-            "dead_share": self.dead_share,
-            "weight_gradient_norm": self.weight_gradient_norm,
-            "weights": [
-                {
-                    **asdict(one),
-                    "shape": list(one.shape),
-                    "std_error": one.std_error,
-                    "is_off_theory": one.is_off_theory,
-                }
-                for one in self.weights
-            ],
-        }
 
 
 def layer_signals(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._core.errors import message
-from .._core.reports import Report, as_text, plain
+from .._core.reports import Report, as_text
 from ..diagnosis import Finding, sentences
 from ._layers import LayerSignal
 from ._table import render
@@ -92,7 +92,7 @@ class SignalReport(Report[LayerSignal]):
         Args:
             width: columns, 80 to 120; None for the terminal's.
         """
-        return as_text(self.__rich__(), width)
+        return as_text(self, width)
 
     def plot(self, title: str = "") -> Any:
         """Draws the report; see `keras_initlab.plots.signal_report`.
@@ -107,30 +107,21 @@ class SignalReport(Report[LayerSignal]):
 
         return signal_report(self, title)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns everything as plain values, numbers rounded to six digits.
-
-        What is not finite is a string, so that `to_json` is JSON: `"nan"`, `"inf"`.
-        """
-        return plain(
-            {
-                "model": self.model_name,
-                "loss": self.loss,
-                "loss_name": self.loss_name,
-                "training": self.training,
-                "examples": self.examples,
-                "trained": self.trained,
-                "gradient_norm": self.gradient_norm,
-                "findings": [finding.to_dict() for finding in self.findings],
-                "layers": [layer.to_dict() for layer in self],
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "model": self.model_name,
+            "loss": self.loss,
+            "loss_name": self.loss_name,
+            "training": self.training,
+            "examples": self.examples,
+            "trained": self.trained,
+            "gradient_norm": self.gradient_norm,
+            "findings": self.findings,
+            "layers": self._records,
+        }
 
     def __rich__(self) -> Any:
         return render(self._title(), self._records, self.diagnosis)
-
-    def __repr__(self) -> str:
-        return self.table()
 
     def _title(self) -> str:
         mode = "training" if self.training else "inference"

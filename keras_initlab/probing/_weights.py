@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._core.arrays import to_numpy
+from .._core.reports import Record
 from .._keras.kinds import Kernel
 from .._weights.theory import is_off, known_draw, standard_error
 from ..diagnosis import Weights
@@ -21,7 +22,7 @@ _LEAST_ROWS = 2
 
 
 @dataclass(frozen=True)
-class WeightSignal:
+class WeightSignal(Record):
     """A kernel, bias or other weight, and its gradient.
 
     Attributes:
@@ -60,6 +61,8 @@ class WeightSignal:
     gradient_std: float | None = None
     symmetric_units: int = 0
     units: int = 0
+
+    _derived = ("std_error", "is_off_theory")
 
     @property
     def std_error(self) -> float | None:

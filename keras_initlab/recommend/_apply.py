@@ -59,7 +59,7 @@ def apply_rows(
     else:
         applied = write(model, fresh, base)
         note([one for one, _ in fresh], drawn_by, is_recommended=True)
-    return applied if kernels is None else Calibrated(applied, model.name, kernels)
+    return applied if kernels is None else Calibrated(applied, kernels)
 
 
 def _initializers(

@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.text import Text
 
 from .._core.errors import message
-from .._core.reports import Report, new_table
+from .._core.reports import Record, Report, new_table
 from ._apply import kernel_values
 from ._grouping import skeleton, spanned
 from ._report import (
@@ -27,7 +27,7 @@ from ._truncated import PLAIN
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(Record):
     """Two recommendations for one kernel.
 
     Attributes:
@@ -63,8 +63,7 @@ class Difference:
             return math.inf if sizes[1] else 1.0
         return sizes[1] / sizes[0]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns both initializers as plain values, numbers rounded to four digits."""
+    def _values(self) -> dict[str, Any]:
         return {
             "path": self.path,
             "role": self.one.role,
@@ -95,14 +94,13 @@ class PolicyComparison(Report[Difference]):
             Difference(a, b, _why(a, b)) for a, b in zip(one, other, strict=True)
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns everything as plain values, numbers rounded to four digits."""
+    def _values(self) -> dict[str, Any]:
         return {
             "model": self.model_name,
-            "policies": list(self.policies),
-            "issues": [list(advice.issues) for advice in self._both],
-            "advice": [list(advice.advice) for advice in self._both],
-            "kernels": [difference.to_dict() for difference in self],
+            "policies": self.policies,
+            "issues": [advice.issues for advice in self._both],
+            "advice": [advice.advice for advice in self._both],
+            "kernels": self._records,
         }
 
     def __rich__(self) -> Any:

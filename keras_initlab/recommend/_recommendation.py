@@ -145,14 +145,13 @@ class Recommendation(Report[Row]):
             )
         return PolicyComparison(self, other)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns everything as plain values, numbers rounded to four digits."""
+    def _values(self) -> dict[str, Any]:
         return {
             "model": self.model_name,
             "policy": self.policy,
-            "issues": list(self.issues),
-            "advice": list(self.advice),
-            "kernels": [row.to_dict() for row in self._records],
+            "issues": self.issues,
+            "advice": self.advice,
+            "kernels": self._records,
         }
 
     def __rich__(self) -> Any:

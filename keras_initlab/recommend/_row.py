@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._core.reports import Record
 from .._keras.kinds import Fans
 from ..inspection import KernelRecord
 from ._choice import ESTIMATE, Choice
@@ -15,7 +16,7 @@ _UNKNOWN = "; fans by Keras's rule for the shape, unless `register_fans` tells m
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Record):
     """The recommendation for one kernel.
 
     Attributes:
@@ -61,8 +62,7 @@ class Row:
     std: float = field(repr=False, default=1.0)
     moving_variance: float | None = field(repr=False, default=None)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the row as plain values, numbers rounded to four digits."""
+    def _values(self) -> dict[str, Any]:
         return {
             "path": self.path,
             "role": self.role,
@@ -71,19 +71,19 @@ class Row:
             else {
                 "name": initializer_label(self.initializer),
                 "class_name": type(self.initializer).__name__,
-                "config": _rounded(self.initializer.get_config()),
+                "config": self.initializer.get_config(),
             },
             "reason": self.reason,
             "reference": self.reference,
-            "confidence": round(self.confidence, 4),
-            "alternatives": list(self.alternatives),
-            "forward_gain": _four_digits(self.forward_gain),
-            "backward_gain": _four_digits(self.backward_gain),
-            "centered_mean": _four_digits(self.centered_mean),
-            "bias_offset": _rounded(self.bias_offset),
-            "moving_variance": _four_digits(self.moving_variance),
+            "confidence": self.confidence,
+            "alternatives": self.alternatives,
+            "forward_gain": self.forward_gain,
+            "backward_gain": self.backward_gain,
+            "centered_mean": self.centered_mean,
+            "bias_offset": self.bias_offset,
+            "moving_variance": self.moving_variance,
             "activation": self.activation,
-            "shape": list(self.shape),
+            "shape": self.shape,
             "fan_in": self.fans.fan_in,
             "fan_out": self.fans.fan_out,
             "depth": self.depth,
@@ -130,18 +130,6 @@ def initializer_label(initializer: Any) -> str:
         and value != parameters[key].default
     )
     return f"{name}({arguments})"
-
-
-def _four_digits(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
-
-
-def _rounded(config: Any) -> Any:
-    if isinstance(config, dict):
-        return {name: _rounded(value) for name, value in config.items()}
-    if isinstance(config, (list, tuple)):
-        return [_rounded(value) for value in config]
-    return _four_digits(config) if isinstance(config, float) else config
 
 
 def _short(value: Any) -> str:
