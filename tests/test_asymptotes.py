@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_initlab._activations import Rails, rails
+from keras_initlab._activations import Asymptotes, asymptotes
 
-NONE = Rails(None, None, is_leaky=False)
-LEAKY = Rails(None, None, is_leaky=True)
+NONE = Asymptotes(None, None, is_leaky=False)
+LEAKY = Asymptotes(None, None, is_leaky=True)
 
 
 def bounded(low, high=None):
-    return Rails(low, high, is_leaky=False)
+    return Asymptotes(low, high, is_leaky=False)
 
 
 SELU_LOW = -1.0507009873554805 * 1.6732632423543772
@@ -74,7 +74,7 @@ def test_the_table_holds_every_activation_of_keras():
     "name", [name for name in KNOWN if hasattr(keras.activations, name)]
 )
 def test_activations_of_keras(name):
-    found = rails(getattr(keras.activations, name))
+    found = asymptotes(getattr(keras.activations, name))
     assert same(found, KNOWN[name]), found
     assert "-0.0" not in repr(found)
 
@@ -82,7 +82,7 @@ def test_activations_of_keras(name):
 @pytest.mark.parametrize("name", ["celu", "gelu", "relu6", "leaky_relu", "tanh"])
 def test_given_otherwise(name):
     for given in (name, layers.Activation(name), getattr(keras.ops, name)):
-        assert same(rails(given), KNOWN[name])
+        assert same(asymptotes(given), KNOWN[name])
 
 
 OTHERS = {
@@ -91,7 +91,7 @@ OTHERS = {
     "sloped ReLU": (layers.ReLU(negative_slope=0.1), LEAKY),
     "sloped, bounded": (
         layers.ReLU(negative_slope=0.1, max_value=3.0),
-        Rails(None, 3.0, is_leaky=True),
+        Asymptotes(None, 3.0, is_leaky=True),
     ),
     "LeakyReLU": (layers.LeakyReLU(), LEAKY),
     "steep LeakyReLU": (layers.LeakyReLU(negative_slope=0.6), NONE),
@@ -110,7 +110,7 @@ OTHERS = {
 
 @pytest.mark.parametrize(("activation", "expected"), OTHERS.values(), ids=OTHERS)
 def test_others(activation, expected):
-    found = rails(activation)
+    found = asymptotes(activation)
     assert same(found, expected), found
 
 

@@ -1,4 +1,4 @@
-"""Where an activation is flat, so that no gradient passes."""
+"""The asymptotes of an activation: where it saturates, and no gradient passes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FLAT = 1e-3  # softsign and squareplus come this near to their limits only
 
 
 @dataclass(frozen=True)
-class Rails:
+class Asymptotes:
     """The values at which an activation is flat, or nearly so.
 
     Attributes:
@@ -33,30 +33,30 @@ class Rails:
     is_leaky: bool
 
 
-def rails(activation: Any) -> Rails:
-    """Returns the rails of an activation; none of any kind if it is not pointwise."""
+def asymptotes(activation: Any) -> Asymptotes:
+    """Returns an activation's asymptotes; none of any kind if it is not pointwise."""
     if isinstance(activation, keras.layers.PReLU):
-        return Rails(None, None, is_leaky=True)  # whatever slopes it has learned
+        return Asymptotes(None, None, is_leaky=True)  # whatever slopes it has learned
     try:
         name, function = resolve(activation)
     except ValueError:
-        return Rails(None, None, is_leaky=False)
+        return Asymptotes(None, None, is_leaky=False)
     if formula_of(function) is not None:  # Keras's own, which is worth remembering
         return _known(name, function)
-    return _rails(name, function)
+    return _computed(name, function)
 
 
-def _rails(name: str, function: Callable[[Any], Any]) -> Rails:
+def _computed(name: str, function: Callable[[Any], Any]) -> Asymptotes:
     try:
         check_pointwise(name, function, reach=1.0)
     except Exception:  # a custom one may ask for other shapes, and say so in any way
-        return Rails(None, None, is_leaky=False)
+        return Asymptotes(None, None, is_leaky=False)
     low, slope = _limit(name, function, -_FAR)
     high, _ = _limit(name, function, _FAR)
-    return Rails(low, high, is_leaky=low is None and 0 < slope < 0.5)
+    return Asymptotes(low, high, is_leaky=low is None and 0 < slope < 0.5)
 
 
-_known = functools.lru_cache(maxsize=64)(_rails)
+_known = functools.lru_cache(maxsize=64)(_computed)
 
 
 def _limit(

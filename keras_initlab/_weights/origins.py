@@ -151,7 +151,7 @@ def _repeats(root: Any, kernel: Kernel, own: Any) -> bool:
 
 
 def _drawn_again(root: Any, kernel: Kernel, own: Any) -> np.ndarray:
-    initializer = _told(own, kernel)
+    initializer = _with_axes(own, kernel)
     if not _is_ours(own):
         return to_numpy(initializer(kernel.shape, dtype=kernel.variable.dtype))
     with placed(standing(root, kernel)):  # its seed depends on the place
@@ -163,11 +163,11 @@ def _is_ours(initializer: Any) -> bool:
     return any(kind.__module__.startswith("keras_initlab.") for kind in kinds)
 
 
-def _told(initializer: Any, kernel: Kernel) -> Any:
+def _with_axes(initializer: Any, kernel: Kernel) -> Any:
     """The initializer as an `EinsumDense` uses it, with the kernel's axes."""
     config = initializer.get_config()
-    is_told = kind_of(kernel.layer).hands_axes
-    if not is_told or config.get("input_axes", 0) is not None:
+    hands_axes = kind_of(kernel.layer).hands_axes
+    if not hands_axes or config.get("input_axes", 0) is not None:
         return initializer
     inputs = kernel.axes.inputs
     others = tuple(i for i in range(len(kernel.shape)) if i not in inputs)

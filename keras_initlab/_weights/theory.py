@@ -165,10 +165,10 @@ def _variance_scaling(initializer: Any, kernel: Kernel) -> float:
 def _fans_of_keras(initializer: Any, kernel: Kernel) -> Fans:
     given = _axes_given(initializer)
     # Before Keras 3.15 an `EinsumDense` did not hand over its axes.
-    is_told = kind_of(kernel.layer).hands_axes and hasattr(
+    hands_over_axes = kind_of(kernel.layer).hands_axes and hasattr(
         initializers.VarianceScaling(), "input_axes"
     )
-    if is_told:
+    if hands_over_axes:
         fan_in = math.prod(kernel.shape[axis] for axis in kernel.axes.inputs)
         return Fans(fan_in, math.prod(kernel.shape) / fan_in)
     if given is not None:

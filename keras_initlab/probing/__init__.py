@@ -1,7 +1,7 @@
 """The signal through a model on one batch, forward and backward, layer by layer.
 
 `_observer` watches one pass that `_run` makes, `_backward_*` differentiate and hand
-over each gradient where it arrives, `_figures` reduce a tensor to a few numbers,
+over each gradient as it is computed, `_figures` reduce a tensor to a few numbers,
 `_weights` compares kernels with their initializers.
 """
 

@@ -1,7 +1,7 @@
 """One forward and one backward pass on JAX, operation by operation.
 
 `jax.vjp` without a `jax.jit` around it runs the rule of a `jax.custom_vjp` in Python
-when the gradient arrives, with its numbers; no output need be kept for it.
+when the gradient is computed, with its numbers; no output need be kept for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .._keras.private import trace_of
 
 
 class Backward:
-    """A pass whose gradients are seen where they arrive."""
+    """A pass whose gradients are handed over as they are computed."""
 
     def __init__(self) -> None:
         self._anchor: Any = None
@@ -52,17 +52,17 @@ class Backward:
         return _traces(value) <= self._traces
 
     def tapped(self, value: Any, on_gradient: Callable[[Any], None]) -> Any:
-        """The same tensor; the gradient that arrives at it is handed over."""
+        """The same tensor; the gradient with respect to it is handed over."""
         import jax  # pyright: ignore[reportMissingImports]
         from jax import numpy as jnp  # pyright: ignore[reportMissingImports]
 
-        def arrived(_: None, gradient: Any) -> tuple[Any, Any]:
+        def backward(_: None, gradient: Any) -> tuple[Any, Any]:
             on_gradient(gradient)
             return gradient, jnp.zeros(())
 
         # The anchor is differentiated by, where nothing before the tensor is.
         same = jax.custom_vjp(lambda value, anchor: value)
-        same.defvjp(lambda value, anchor: (value, None), arrived)
+        same.defvjp(lambda value, anchor: (value, None), backward)
         return same(value, self._anchor)
 
 

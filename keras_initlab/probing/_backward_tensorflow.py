@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Backward:
-    """A pass whose gradients are seen where they arrive."""
+    """A pass whose gradients are handed over as they are computed."""
 
     def __init__(self) -> None:
         self._tape: Any = None
@@ -41,16 +41,16 @@ class Backward:
         return not tf.is_symbolic_tensor(value)
 
     def tapped(self, value: Any, on_gradient: Callable[[Any], None]) -> Any:
-        """The same tensor; the gradient that arrives at it is handed over."""
+        """The same tensor; the gradient with respect to it is handed over."""
         import tensorflow as tf
 
-        def arrived(gradient: Any) -> Any:
+        def backward(gradient: Any) -> Any:
             on_gradient(gradient)
             return gradient
 
         # Also where nothing before it is differentiated, as behind frozen layers.
         self._tape.watch(value)
-        return tf.custom_gradient(lambda same: (tf.identity(same), arrived))(value)
+        return tf.custom_gradient(lambda same: (tf.identity(same), backward))(value)
 
 
 def _dense(gradient: Any) -> Any:

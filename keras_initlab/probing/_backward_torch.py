@@ -9,7 +9,7 @@ from .._keras.private import stands_for_another
 
 
 class Backward:
-    """A pass whose gradients are seen where they arrive."""
+    """A pass whose gradients are handed over as they are computed."""
 
     def __init__(self) -> None:
         self._begun: list[Any] = []
@@ -45,7 +45,7 @@ class Backward:
         return not stands_for_another(value)
 
     def tapped(self, value: Any, on_gradient: Callable[[Any], None]) -> Any:
-        """The same tensor; the gradient that arrives at it is handed over."""
+        """The same tensor; the gradient with respect to it is handed over."""
         import torch  # pyright: ignore[reportMissingImports]
 
         if not torch.is_grad_enabled():

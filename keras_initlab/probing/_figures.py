@@ -18,8 +18,8 @@ import numpy as np
 from .._keras.kinds import channel_axis
 from .._core.reports import Record
 
-# Within 1 % of the range from a rail, the slope of tanh and of sigmoid is below 4 % of
-# its largest.
+# Within 1 % of the range from an asymptote, the slope of tanh and of sigmoid is below
+# 4 % of its largest.
 NEAR = 0.01
 
 
@@ -130,11 +130,11 @@ def fired(value: np.ndarray, mask: np.ndarray | None, axis: int) -> np.ndarray:
     return np.any(value, axis=others)
 
 
-def near_rails(
-    value: np.ndarray, mask: np.ndarray | None, rails: tuple[float, float]
+def near_asymptotes(
+    value: np.ndarray, mask: np.ndarray | None, asymptotes: tuple[float, float]
 ) -> int:
     """How many numbers lie near one of two limits."""
-    low, high = rails
+    low, high = asymptotes
     margin = NEAR * (high - low)
     value = value if mask is None else value[mask]
     is_near = (value <= low + margin) | (value >= high - margin)
@@ -168,7 +168,7 @@ def spread(figures: Sequence[Figures]) -> Spread:
 
 
 def gradient_spread(figures: Sequence[Figures], scale: float = 1.0) -> GradientSpread:
-    """Joins what `measured` found of the gradients that arrived at each call.
+    """Joins what `measured` found of the gradients of each call.
 
     Args:
         figures: those of each call.

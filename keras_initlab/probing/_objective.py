@@ -89,7 +89,7 @@ def _is_loss(one: Any) -> bool:
 
 
 def _projection(outputs: Any) -> Any:
-    """Σ r·output with r ~ N(0, 1): the gradient that arrives at the outputs is r."""
+    """Σ r·output with r ~ N(0, 1): the gradient with respect to the outputs is r."""
     rng = np.random.default_rng(_SEED)
     terms = []
     for output in keras.tree.flatten(outputs):

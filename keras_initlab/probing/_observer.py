@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from .._activations import rails
+from .._activations import asymptotes
 from .._keras.kinds import kind_of, own_kernels, part_of, steps_of
 from .._keras.paths import own_variables
 from .._keras.private import copy_notes, has_logits
@@ -24,7 +24,7 @@ from ._figures import (
     fired,
     is_signal,
     measured,
-    near_rails,
+    near_asymptotes,
     unit_axis,
 )
 
@@ -49,7 +49,7 @@ class Watched:
         inputs: figures of what it received, one a call.
         before: those of its pre-activations.
         outputs: those of what it returned.
-        gradients: those of the gradient that arrived there.
+        gradients: those of the gradient with respect to it.
         fired: which units were not 0, one array a call.
         near: how many outputs were near a limit, one number a call.
         bad: how many numbers were not finite, one number a call.
@@ -100,7 +100,7 @@ class Observer:
         """Measures what an operation returns; taps it for the gradient."""
         one = self.watched[id(call.operation)]
         flat = keras.tree.flatten(call.output)
-        place = next((i for i, leaf in enumerate(flat) if self._is_seen(leaf)), None)
+        place = next((i for i, leaf in enumerate(flat) if self._is_numeric(leaf)), None)
         if place is None:
             return None
         value = flat[place]
@@ -113,7 +113,7 @@ class Observer:
             return None
         return keras.tree.pack_sequence_as(call.output, flat)
 
-    def _is_seen(self, value: Any) -> bool:
+    def _is_numeric(self, value: Any) -> bool:
         return is_signal(value) and self._backward.is_readable(value)
 
     def _measure(self, one: Watched, call: OperationEvent, value: Any) -> None:
@@ -127,16 +127,16 @@ class Observer:
             one.bad.append(broken(numbers))
             return
         mask = call.mask_at("output") if value is call.output else None
-        if self._is_seen(call.inputs) and not _is_embedding(one.operation):
+        if self._is_numeric(call.inputs) and not _is_embedding(one.operation):
             one.inputs.append(self._taken(call.inputs, call.mask_at("input")))
-        if one.activation is not None and self._is_seen(call.preactivation):
+        if one.activation is not None and self._is_numeric(call.preactivation):
             before = call.preactivation
             one.before.append(self._taken(before, call.mask_at("preactivation")))
         one.outputs.append(self._taken(value, mask))
         shown = _shown(mask)
         one.fired.append(fired(numbers, shown, unit_axis(one.operation, value)))
         if one.limits is not None:
-            one.near.append(near_rails(numbers, shown, one.limits))
+            one.near.append(near_asymptotes(numbers, shown, one.limits))
 
     def _taken(self, value: Any, mask: Any) -> Figures:
         """A tensor's figures, which may have been taken just now."""
@@ -151,8 +151,8 @@ class Observer:
         return np.asarray(ops.convert_to_numpy(self._backward.numbers(value)))
 
     def _tapped(self, one: Watched, value: Any) -> Any:
-        arrived = functools.partial(self._arrived, one)
-        tapped = self._backward.tapped(value, arrived)
+        on_gradient = functools.partial(self._on_gradient, one)
+        tapped = self._backward.tapped(value, on_gradient)
         if tapped is not value:
             copy_notes(value, tapped)
             for known, mask, figures in list(self._recent):
@@ -160,7 +160,7 @@ class Observer:
                     self._recent.append((tapped, mask, figures))
         return tapped
 
-    def _arrived(self, one: Watched, gradient: Any) -> None:
+    def _on_gradient(self, one: Watched, gradient: Any) -> None:
         if self._backward.is_readable(gradient):
             one.gradients.append(measured(self._numbers(gradient)))
 
@@ -182,7 +182,7 @@ def _of_interest(path: str, operation: Any) -> Watched:
     has_weights = any("float" in one.dtype for one in weights_of(operation))
     is_loop = kind_of(operation).is_loop
     is_row = has_weights or activation is not None or is_loop
-    limits = rails(activation) if activation is not None and not is_loop else None
+    limits = asymptotes(activation) if activation is not None and not is_loop else None
     if limits is None or limits.low is None or limits.high is None:
         return Watched(path, operation, is_row, activation)
     both = float(limits.low), float(limits.high)
@@ -195,7 +195,7 @@ def _usually_near(activation: Any, limits: tuple[float, float]) -> float:
     normal = [_NORMAL.inv_cdf((i + 0.5) / _QUANTILES) for i in range(_QUANTILES)]
     given = ops.convert_to_tensor(np.asarray(normal, "float32"))
     values = np.asarray(ops.convert_to_numpy(activation(given)))
-    return near_rails(values, None, limits) / _QUANTILES
+    return near_asymptotes(values, None, limits) / _QUANTILES
 
 
 def weights_of(operation: Any) -> list[Any]:

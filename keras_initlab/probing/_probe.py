@@ -34,7 +34,7 @@ def probe(
     kind of model: what `call` computes is what is measured. Of each layer with weights
     or an activation: mean, standard deviation, extremes and zeros of what it receives,
     of its pre-activations and of what it returns, units that never fire, how it keeps
-    the variance, the gradient that arrives at what it returns, its weights beside what
+    the variance, the gradient with respect to what it returns, its weights beside what
     their initializer says, and their gradients. Layers that run inside a loop or a
     compiled function (the cells of recurrent layers) are out of sight; their weights'
     gradients are not.
@@ -44,7 +44,7 @@ def probe(
 
     With labels the loss is the compiled one, regularizers included, or `loss`. Without
     labels and loss it is synthetic: the sum of all outputs times N(0, 1) numbers, the
-    same at every call. The gradient that arrives at the outputs is then N(0, 1)
+    same at every call. The gradient with respect to the outputs is then N(0, 1)
     itself, so the std of the gradient in a layer is the gain from there to the output,
     independent of task, labels and batch size, and can be compared between models;
     norms of the weights' gradients grow with √examples.

@@ -35,7 +35,7 @@ class Place:
         source: the kernel before it in the stretch, None at its start.
         before: how that one's output carries the signal.
         length: how many hidden layers the stretch has.
-        moment: mean square of what arrives, at its start.
+        moment: second moment of its input.
         std: of the pre-activations of `source`.
         target: the std its pre-activations are to have where they end the stretch.
     """
@@ -73,7 +73,7 @@ class Place:
             change = min(change, _MOST_CHANGE)
         gain = tidy(reading * self._widening() * change / self._pooled())
         std *= change
-        reason, reference = self._told()
+        reason, reference = self._reason()
         choice = Choice(
             initializer=self._initializer(gain),
             reason=reason,
@@ -148,10 +148,10 @@ class Place:
             factor /= math.sqrt(mirrored.derivative_second_moment)
         return factor
 
-    def _told(self) -> tuple[str, str]:
+    def _reason(self) -> tuple[str, str]:
         if self.own is not Carrier.RANDOM or self.source is None:
-            return _told(self.own, self.kernel, self.length)
-        return _told(self.before, self.source, self.length)
+            return _reason(self.own, self.kernel, self.length)
+        return _reason(self.before, self.source, self.length)
 
 
 def _reading_gain(
@@ -198,7 +198,7 @@ def _passed_on(
     return 1.0, math.sqrt(statistics.derivative_second_moment)
 
 
-def _told(carrier: Carrier, kernel: KernelRecord, length: int) -> tuple[str, str]:
+def _reason(carrier: Carrier, kernel: KernelRecord, length: int) -> tuple[str, str]:
     """The reason and reference for a kernel of a stretch."""
     plain = f"{length} plain {kernel.activation_name} layers"
     if carrier is Carrier.MIRRORED:
@@ -212,6 +212,6 @@ def _told(carrier: Carrier, kernel: KernelRecord, length: int) -> tuple[str, str
         center = activation_statistics(kernel.activation).value_at_zero
         std = _centered_std(kernel.activation)
         at = "" if std == 1 else f" at std {std:g}"
-        told = f"orthogonal over std(φ){at}, the bias takes the mean {center:.3g} out"
-        return f"{plain}: {told}", _POOLE
+        how = f"orthogonal over std(φ){at}, the bias takes the mean {center:.3g} out"
+        return f"{plain}: {how}", _POOLE
     return f"{plain}: orthogonal at the linear point φ(0) = 0", _ISOMETRY

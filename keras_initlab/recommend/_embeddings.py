@@ -64,7 +64,7 @@ class Embeddings:
         for link in merge.links:
             source = link.source
             if isinstance(source, Merge) and source.effect is Effect.CONCATENATE:
-                source = next((way.source for way in source.links), None)
+                source = next((edge.source for edge in source.links), None)
             if isinstance(source, int):
                 found.append(self._inspection.kernels[source])
         return found

@@ -46,7 +46,7 @@ def input_scale(inspection: Inspection, inputs: Any) -> InputScale:
     arrays = keras.tree.flatten(inputs)
     if len(arrays) == 1:
         # Word numbers alone may all be 0, as those of padding.
-        is_read = any(way.source is None for way in _ways_to_signals(inspection))
+        is_read = any(edge.source is None for edge in _edges_to_signals(inspection))
         return InputScale(_root_mean_square(arrays[0], may_be_zero=not is_read))
     is_signal = _signals(inspection)
     single = {
@@ -61,13 +61,13 @@ def _signals(inspection: Inspection) -> set[int]:
     """The numbers of the inputs that something else than an embedding reads."""
     return {
         link.entry
-        for link in _ways_to_signals(inspection)
+        for link in _edges_to_signals(inspection)
         if link.source is None and link.entry is not None
     }
 
 
-def _ways_to_signals(inspection: Inspection) -> Iterator[Link]:
-    """The ways to all that computes with the values of what it reads."""
+def _edges_to_signals(inspection: Inspection) -> Iterator[Link]:
+    """The edges to all that computes with the values that it reads."""
     readers = [k for k in inspection.kernels if k.role != "embedding"]
     for reader in (*readers, *inspection.merges):
         yield from reader.links

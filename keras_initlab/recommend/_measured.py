@@ -87,14 +87,14 @@ def unknown_signals(model: keras.Model, inspection: Inspection) -> UnknownSignal
     steps: list[Passage | Merge] = []
     readers = []
     for record in inspection.kernels:
-        ways = [way for way in record.links if early.is_early(way)]
-        steps += _steps(ways)
+        edges = [edge for edge in record.links if early.is_early(edge)]
+        steps += _steps(edges)
         is_alone = record.trainable and record.role not in ("embedding", "recurrent")
-        is_whole = len(ways) == len(record.links) and not all(map(_is_told, ways))
+        is_whole = len(edges) == len(record.links) and not all(map(_is_given, edges))
         if is_alone and is_whole and is_of_known_kind(record.layer):
             readers.append(record)
     for merge in inspection.merges:
-        steps += _steps(way for way in merge.links if early.is_early(way))
+        steps += _steps(edge for edge in merge.links if early.is_early(edge))
     in_sight = {id(operation) for _, operation in operations_in_sight(model)}
     operations = {
         id(step.operation): step.operation
@@ -108,7 +108,7 @@ def unknown_signals(model: keras.Model, inspection: Inspection) -> UnknownSignal
 def measure(model: keras.Model, unknown: UnknownSignals, batch: Any) -> Measured:
     """Returns what a model's early signals are on data.
 
-    The model runs once, or until all was heard. Dropout does nothing, and batch
+    The model runs once, or until all is measured. Dropout does nothing, and batch
     normalization that trains goes by the batch. What runs inside a loop or traced
     function is left out, as is what is zero or not finite.
 
@@ -118,25 +118,27 @@ def measure(model: keras.Model, unknown: UnknownSignals, batch: Any) -> Measured
         batch: what the model is called on.
     """
     given = _Given([record.kernel for record in unknown.frozen])
-    heard = _Heard(model, unknown)
+    recorder = _Recorder(model, unknown)
     mode = {"training": False} if takes_training(model) else {}
     with contextlib.ExitStack() as stack:
         stack.enter_context(all_built(model))
-        stack.enter_context(contextlib.suppress(_AllHeard))
+        stack.enter_context(contextlib.suppress(_Complete))
         stack.enter_context(keras.StatelessScope())  # moving averages stay
         stack.enter_context(all_replaced(normalizing_by_batch(model)))
         stack.enter_context(listening(model, given))
-        recorded = recording(heard.all(), heard.on_return, on_call=heard.on_call)
+        recorded = recording(
+            recorder.all(), recorder.on_return, on_call=recorder.on_call
+        )
         stack.enter_context(recorded)
         model(batch, **mode)
     return Measured(
         _usable((r.position, given.sizes.get(id(r.variable))) for r in unknown.frozen),
-        _usable((r.position, heard.read(r)) for r in unknown.readers),
-        _usable((id(one), heard.returned(one)) for one in unknown.operations),
+        _usable((r.position, recorder.read(r)) for r in unknown.readers),
+        _usable((id(one), recorder.returned(one)) for one in unknown.operations),
     )
 
 
-class _AllHeard(BaseException):
+class _Complete(BaseException):
     """Ends a run of which the rest says nothing; no error that a model may catch."""
 
 
@@ -156,7 +158,7 @@ class _Given(Listener):
         return product.output
 
 
-class _Heard:
+class _Recorder:
     """Notes the mean squares of what operations read and return."""
 
     def __init__(self, model: keras.Model, unknown: UnknownSignals):
@@ -176,10 +178,10 @@ class _Heard:
         return list({id(one): one for one in self._operations}.values())
 
     def on_call(self, call: OperationEvent) -> None:
-        self._hear(("read", id(call.operation)), call.inputs)
+        self._record(("read", id(call.operation)), call.inputs)
 
     def on_return(self, call: OperationEvent) -> None:
-        self._hear(("returned", id(call.operation)), call.output)
+        self._record(("returned", id(call.operation)), call.output)
 
     def read(self, record: KernelRecord) -> float | None:
         """Returns the mean square of what a kernel reads, over its calls."""
@@ -189,7 +191,7 @@ class _Heard:
         """Returns the mean square of what an operation returns."""
         return _mean(self._values["returned", id(operation)])
 
-    def _hear(self, key: tuple[str, int], value: Any) -> None:
+    def _record(self, key: tuple[str, int], value: Any) -> None:
         if key not in self._waiting:
             return
         # In a traced function there are no numbers: each backend raises its own.
@@ -197,7 +199,7 @@ class _Heard:
             self._values[key].append(_mean_square(value))
         self._waiting[key] -= 1
         if not self._goes_on and max(self._waiting.values()) <= 0:
-            raise _AllHeard
+            raise _Complete
 
     def _called(self, record: KernelRecord) -> Any:
         """The layer that is called on all that a kernel reads."""
@@ -205,7 +207,7 @@ class _Heard:
 
 
 class _Early:
-    """Tells which ways come before every kernel that trains."""
+    """Tells which edges come before every kernel that trains."""
 
     def __init__(self, inspection: Inspection):
         self._kernels = inspection.kernels
@@ -228,19 +230,19 @@ class _Early:
         return not record.trainable and all(map(self.is_early, record.links))
 
 
-def _steps(ways: Iterable[Link]) -> list[Passage | Merge]:
-    """What ways pass, and where they join, as far as the input's scale is not all."""
+def _steps(edges: Iterable[Link]) -> list[Passage | Merge]:
+    """The steps on edges, and their sums, that the input's scale does not determine."""
     found: list[Passage | Merge] = []
-    for way in ways:
-        if isinstance(way.source, Merge):
-            found.append(way.source)
-        if not _is_told(way):
-            found += way.passages
+    for edge in edges:
+        if isinstance(edge.source, Merge):
+            found.append(edge.source)
+        if not _is_given(edge):
+            found += edge.passages
     return found
 
 
-def _is_told(link: Link) -> bool:
-    """Whether the scale of the model's input tells all of a way."""
+def _is_given(link: Link) -> bool:
+    """Whether the scale of the model's input determines what an edge carries."""
     return link.source is None and all(p.effect in _KNOWN for p in link.passages)
 
 

@@ -148,7 +148,7 @@ def _log_odds(
 
 
 def _back(tensor: Any) -> Iterator[Any]:
-    """The layers on the way back from a tensor, as far as it is a single one."""
+    """The layers on the path back from a tensor, as far as it is a single one."""
     while history_of(tensor) is not None:
         operation, number, _ = history_of(tensor)
         yield from _inside(operation)

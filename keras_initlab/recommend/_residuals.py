@@ -99,8 +99,8 @@ class Residuals:
     def _origin(self, merge: Merge) -> float:
         """The mean square of the stream that a sum adds to, before its first branch."""
         if id(merge) not in self._origins:
-            ways = [link for link in merge.links if not self._is_branch(link)]
-            moments = [self._origin_of(link) for link in ways]
+            edges = [link for link in merge.links if not self._is_branch(link)]
+            moments = [self._origin_of(link) for link in edges]
             self._origins[id(merge)] = max(moments, default=1.0) or 1.0
         return self._origins[id(merge)]
 
@@ -115,7 +115,7 @@ class Residuals:
         return merge.effect is Effect.ADD and any(map(self._is_branch, merge.links))
 
     def _is_branch(self, link: Link) -> bool:
-        """Whether a kernel that closes a branch is what a way starts from."""
+        """Whether a kernel that closes a branch is the source of an edge."""
         return any(kernel.branches for kernel in self._starts(link))
 
     def _starts(self, link: Link) -> Iterator[KernelRecord]:

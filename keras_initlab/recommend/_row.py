@@ -40,7 +40,7 @@ class Row(Record):
         activation: name of the activation that the output really meets.
         shape: the kernel's shape.
         fans: its true fans.
-        depth: number of kernels on the longest way from an input, itself included.
+        depth: number of kernels on the longest path from an input, itself included.
     """
 
     path: str

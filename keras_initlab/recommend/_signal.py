@@ -272,6 +272,6 @@ class _Policy:
 
 
 def _is_transposed_too(kernel: KernelRecord) -> bool:
-    """Whether a plain matrix is used in two ways, as an encoder's and a decoder's."""
+    """Whether a plain matrix is used twice, as an encoder's and a decoder's."""
     is_matrix = len(kernel.shape) == 2 and kernel.fans.fan_in == kernel.shape[0]
     return kernel.is_tied and is_matrix and kernel.role == "hidden"
