@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from .._keras.kinds import channel_axis
 from .._core.reports import Record
+from .._keras.kinds import channel_axis
 
 # Within 1 % of the range from an asymptote, the slope of tanh and of sigmoid is below
 # 4 % of its largest.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._keras.kinds import kind_of
 from .._core.reports import Record
+from .._keras.kinds import kind_of
 from ._figures import Figures, GradientSpread, Spread, gradient_spread, spread
 from ._observer import Watched
 from ._weights import WeightSignal
