@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_initlab._activations import Rails, is_rectifier, rails
+from keras_initlab._activations import Asymptotes, asymptotes, is_rectifier
 from keras_initlab.observing import Reduction, escapes_per_unit, fires_per_unit
 
 
@@ -56,12 +56,12 @@ def watched(operation: Any, activation: Any, threshold: float | None) -> Watched
     """
     if activation is None:
         return None
-    ends: Any = rails(activation)
+    ends: Any = asymptotes(activation)
     if threshold is None:
         if not is_rectifier(activation):
             return None
-        ends = Rails(0.0, ends.high, is_leaky=False)
-    if ends == Rails(None, None, is_leaky=False):
+        ends = Asymptotes(0.0, ends.high, is_leaky=False)
+    if ends == Asymptotes(None, None, is_leaky=False):
         return None
     margin = threshold or 0.0
     is_bounded = ends.high is not None

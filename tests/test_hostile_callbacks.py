@@ -133,9 +133,9 @@ def chequered():
     """Every second pair; the others take as long, and are asked with the slow tests."""
     for row, situation in enumerate(SITUATIONS):
         for column, kind in enumerate(KINDS):
-            names = [f"callbacks.{kind.__name__}", "signal.TrainingObserver"]
+            names = [f"callbacks.{kind.__name__}", "observing.TrainingObserver"]
             names += [f"signal.{one}" for one in ("Subscriber", "Training")]
-            marks = [hostile.asks(*names, "signal.calling_list")]
+            marks = [hostile.asks(*names, "observing.calling_list")]
             marks += [pytest.mark.slow] if (row + column) % 2 else []
             name = f"{situation.__name__}-{kind.__name__}"
             yield pytest.param(situation, kind, marks=marks, id=name)

@@ -19,5 +19,3 @@ from ._statistics import ActivationStatistics as ActivationStatistics
 from ._statistics import activation_statistics as activation_statistics
 from ._statistics import gain as gain
 from ._statistics import moments_at as moments_at
-
-Rails, rails = Asymptotes, asymptotes  # as `callbacks` still calls them
