@@ -134,7 +134,7 @@ def chequered():
     for row, situation in enumerate(SITUATIONS):
         for column, kind in enumerate(KINDS):
             names = [f"callbacks.{kind.__name__}", "observing.TrainingObserver"]
-            names += [f"signal.{one}" for one in ("Subscriber", "Training")]
+            names += [f"observing.{one}" for one in ("Subscriber", "Training")]
             marks = [hostile.asks(*names, "observing.calling_list")]
             marks += [pytest.mark.slow] if (row + column) % 2 else []
             name = f"{situation.__name__}-{kind.__name__}"
