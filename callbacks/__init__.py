@@ -14,10 +14,10 @@ from ._activation_stats import ActivationStatsLogger as ActivationStatsLogger
 from ._dead_relus import DeadReLULogger as DeadReLULogger
 from ._gradient_norms import GradientNormLogger as GradientNormLogger
 from ._json_lines import JSONLinesLog as JSONLinesLog
-from ._lives import UnitEvent as UnitEvent
 from ._log import CSVLog as CSVLog
 from ._recycler import DormantUnitRecycler as DormantUnitRecycler
 from ._tensorboard import TensorBoardLog as TensorBoardLog
+from ._unit_history import UnitEvent as UnitEvent
 
 __all__ = [
     "ActivationStatsLogger",

@@ -14,10 +14,10 @@ from keras_initlab.diagnosis import LOST_SHARE, Finding
 from keras_initlab.inspection import activation_of
 from keras_initlab.observing import Measured, Recipe
 
-from ._lives import Lives, Watched, watched
 from ._logs import Log
 from ._observing import NothingToWatchError, ObservingCallback
 from ._schedule import Schedule
+from ._unit_history import UnitHistory, Watched, watched
 from ._watchable import select, visible_operations
 
 
@@ -74,7 +74,7 @@ class DeadReLULogger(ObservingCallback):
             in [0, 1], NaN if not seen. `"dead_units"`, `"saturated_units"`: `{layer
             path: list of int arrays, one an epoch}`. `"sampled"`: array `(epochs,)`,
             False where every step was observed, so that the figures are exact.
-            `"events"`: `{layer path: list of UnitEvent}`, the lives of the units:
+            `"events"`: `{layer path: list of UnitEvent}`, the histories of the units:
             `(unit, step, kind)` with kind `"dead at start"`, `"died"` (the step after
             the last observed one in which it fired; the first of a later fit, if it
             fired in none of that) or `"revived"` (the first in which it fired again).
@@ -124,7 +124,7 @@ class DeadReLULogger(ObservingCallback):
         """Drops the history."""
         self._epochs: list[int] = []
         self._sampled: list[bool] = []
-        self._lives: dict[str, Lives] = {}
+        self._histories: dict[str, UnitHistory] = {}
         self._watched: dict[str, Watched] = {}
         self._last_step: int | None = None
         self._count = 0
@@ -147,8 +147,8 @@ class DeadReLULogger(ObservingCallback):
     def begin_epoch(self, epoch: int) -> None:
         """Counts anew."""
         super().begin_epoch(epoch)
-        for lives in self._lives.values():
-            lives.begin_epoch()
+        for histories in self._histories.values():
+            histories.begin_epoch()
         self._last_step, self._count = None, 0
 
     def receive(self, step: int, epoch: int, measured: Measured) -> None:
@@ -158,11 +158,11 @@ class DeadReLULogger(ObservingCallback):
             self._is_named = True
         self._last_step, self._count = step, self._count + 1
         for path, one in self._watched.items():
-            if path not in self._lives:
-                self._lives[path] = Lives(len(self._epochs))
+            if path not in self._histories:
+                self._histories[path] = UnitHistory(len(self._epochs))
             figure = measured.figures.get(one.reduction)
             if figure is not None:
-                self._lives[path].observe(step, figure > 0)
+                self._histories[path].observe(step, figure > 0)
 
     def finish_epoch(self, epoch: int) -> tuple[dict[str, float], str]:
         """Returns the dead share of the epoch."""
@@ -171,8 +171,8 @@ class DeadReLULogger(ObservingCallback):
         self._epochs.append(epoch)
         assert self._training is not None
         self._sampled.append(self._count < self._training.steps_in_epoch)
-        for lives in self._lives.values():  # also of layers that are no more
-            lives.finish_epoch()
+        for histories in self._histories.values():  # also of layers that are no more
+            histories.finish_epoch()
         metrics = self._shares("dead")
         if any(one.is_bounded for one in self._watched.values()):
             metrics |= self._shares("saturated")
@@ -182,27 +182,27 @@ class DeadReLULogger(ObservingCallback):
 
     def _shares(self, kind: str) -> dict[str, float]:
         """The share of units of one kind, in all and by layer."""
-        lives = {path: self._lives[path] for path in self._watched}
-        units = sum(one.units for one in lives.values())
-        count = sum(len(getattr(one, kind)[-1]) for one in lives.values())
+        histories = {path: self._histories[path] for path in self._watched}
+        units = sum(one.units for one in histories.values())
+        count = sum(len(getattr(one, kind)[-1]) for one in histories.values())
         name = _NAMES[kind]
-        each = {f"{name}/{p}": one.share(kind) for p, one in lives.items()}
+        each = {f"{name}/{p}": one.share(kind) for p, one in histories.items()}
         return {name: count / units if units else math.nan, **each}
 
     def _line(self, epoch: int) -> str:
-        lives = {path: self._lives[path] for path in self._watched}
-        units = sum(one.units for one in lives.values())
-        dead = sum(len(one.dead[-1]) for one in lives.values())
+        histories = {path: self._histories[path] for path in self._watched}
+        units = sum(one.units for one in histories.values())
+        dead = sum(len(one.dead[-1]) for one in histories.values())
         kind = "ReLU units" if self.threshold is None else "units"
         line = f"epoch {epoch + 1}: {dead} of {units} {kind} dead"
         if dead:
-            shares = {path: one.share("dead") for path, one in lives.items()}
+            shares = {path: one.share("dead") for path, one in histories.items()}
             worst = max(shares, key=lambda path: np.nan_to_num(shares[path]))
             line += f", most in {worst} ({shares[worst]:.0%})"
-        saturated = sum(len(one.saturated[-1]) for one in lives.values())
+        saturated = sum(len(one.saturated[-1]) for one in histories.values())
         if saturated:
             line += f", {saturated} saturated"
-        unseen = [path for path, one in lives.items() if not one.is_seen]
+        unseen = [path for path, one in histories.items() if not one.is_seen]
         if unseen:
             line += f"; {len(unseen)} not seen, such as {unseen[0]}"
         return line
@@ -214,11 +214,13 @@ class DeadReLULogger(ObservingCallback):
         limit = LOST_SHARE if is_known else 1.0
         for kind, cure in _CURES.items():
             for path in self._watched:
-                lives = self._lives[path]
-                share = lives.share(kind)
+                histories = self._histories[path]
+                share = histories.share(kind)
                 if share > LOST_SHARE and share >= limit:
-                    count = len(getattr(lives, kind)[-1])
-                    text = f"has {count} of {lives.units} units {kind} ({share:.0%})"
+                    count = len(getattr(histories, kind)[-1])
+                    text = (
+                        f"has {count} of {histories.units} units {kind} ({share:.0%})"
+                    )
                     found = Finding(
                         f"{kind} units",
                         path,
@@ -239,18 +241,19 @@ class DeadReLULogger(ObservingCallback):
         }
         for kind in _NAMES:
             found[f"{kind}_fraction"] = {
-                path: np.array(one.shares(kind)) for path, one in self._lives.items()
+                path: np.array(one.shares(kind))
+                for path, one in self._histories.items()
             }
             found[f"{kind}_units"] = {
-                path: list(getattr(one, kind)) for path, one in self._lives.items()
+                path: list(getattr(one, kind)) for path, one in self._histories.items()
             }
-        events = {path: one.events for path, one in self._lives.items()}
+        events = {path: one.events for path, one in self._histories.items()}
         return {**found, "events": events}
 
     def _columns(self) -> dict[str, Any]:
         columns: dict[str, Any] = {"epoch": self.history["epoch"]}
         for kind, name in _NAMES.items():
-            shares = {p: one.shares(kind) for p, one in self._lives.items()}
+            shares = {p: one.shares(kind) for p, one in self._histories.items()}
             columns |= {f"{name}/{path}": each for path, each in shares.items()}
         return columns
 

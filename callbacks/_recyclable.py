@@ -78,7 +78,7 @@ class Recyclable:
         units: how many it has.
         axis: where the units lie in what is observed.
         reduction: to the sizes of what they return after their activation.
-        normalizations: batch normalizations on the way, and where units lie there.
+        normalizations: batch normalizations behind it, and where units lie there.
         readers: all kernels that read the units.
     """
 
@@ -104,7 +104,7 @@ class Recyclable:
 
 
 @dataclass
-class _Way:
+class _Downstream:
     """What has been met on the way from a layer's units to their readers."""
 
     normalizations: list[tuple[Any, UnitAxis]] = field(default_factory=list)
@@ -171,11 +171,11 @@ class _Graph:
             raise Skip("lies inside another layer")
         if len(places) > 1:
             raise Skip("is called several times")
-        way = _Way()
+        met = _Downstream()
         start = UnitAxis(channel_axis(layer))
-        last, axis = self._to_activation(places[0], start, way)
-        self._to_readers(last, axis, way)
-        if not way.readers:
+        last, axis = self._to_activation(places[0], start, met)
+        self._to_readers(last, axis, met)
+        if not met.readers:
             raise Skip("is read by no layer")
         self._check_own(layer, _kernel_and_bias(layer))
         return Recyclable(
@@ -184,12 +184,12 @@ class _Graph:
             layer.kernel.shape[-1],
             axis,
             _sizes(self.calls[last].operation, axis),
-            tuple(way.normalizations),
-            tuple(way.readers),
+            tuple(met.normalizations),
+            tuple(met.readers),
         )
 
     def _to_activation(
-        self, index: int, axis: UnitAxis, way: _Way
+        self, index: int, axis: UnitAxis, met: _Downstream
     ) -> tuple[int, UnitAxis]:
         """The call that returns the units after their activation."""
         operation = self.calls[index].operation
@@ -203,7 +203,7 @@ class _Graph:
             operation = self.calls[index].operation
             if self.calls[index].kernels:
                 raise Skip("has no activation", is_usual=True)
-            axis = self._passed(index, axis, way)
+            axis = self._passed(index, axis, met)
             activation = activation_of(operation) if is_activation(operation) else None
         if id(operation) in self.outputs:
             raise Skip("returns the model's output", is_usual=True)
@@ -212,17 +212,17 @@ class _Graph:
             raise Skip(f"shares its activation, {described(operation)}")
         return index, axis
 
-    def _to_readers(self, index: int, axis: UnitAxis, way: _Way) -> None:
+    def _to_readers(self, index: int, axis: UnitAxis, met: _Downstream) -> None:
         """Follows the units behind a call to all kernels that read them."""
         if id(self.calls[index].operation) in self.outputs:
             raise Skip("returns an output of the model")
         for reader in self.readers[index]:
             if self.calls[reader].kernels:
-                way.readers.append(self._reader(reader, axis))
+                met.readers.append(self._reader(reader, axis))
             else:
-                self._to_readers(reader, self._passed(reader, axis, way), way)
+                self._to_readers(reader, self._passed(reader, axis, met), met)
 
-    def _passed(self, index: int, axis: UnitAxis, way: _Way) -> UnitAxis:
+    def _passed(self, index: int, axis: UnitAxis, met: _Downstream) -> UnitAxis:
         """Where the units lie after a call without kernels that keeps them apart."""
         call = self.calls[index]
         operation = call.operation
@@ -235,7 +235,7 @@ class _Graph:
             if normalized_axis(operation) != axis.number:
                 raise Skip(f"goes into {described(operation)}, which has another axis")
             self._check_own(operation, own_variables(operation))
-            way.normalizations.append((operation, axis))
+            met.normalizations.append((operation, axis))
             return axis
         passed = after(operation, axis)
         if passed is None:

@@ -474,18 +474,18 @@ def test_frozen_kernels_are_marked():
 
 def test_links_tell_what_is_passed():
     _, second, out = inspect(built(conv_chain)).kernels
-    assert [passage.effect for passage in second.links[0].passages] == [
+    assert [transform.effect for transform in second.edges[0].transforms] == [
         Effect.NORMALIZATION,
         Effect.ACTIVATION,
         Effect.POOL,
     ]
-    assert [passage.effect for passage in out.links[0].passages] == [
+    assert [transform.effect for transform in out.edges[0].transforms] == [
         Effect.NORMALIZATION,
         Effect.SAME_UNITS,
         Effect.ACTIVATION,
         Effect.REARRANGE,
     ]
-    assert (second.links[0].source, out.links[0].source) == (0, 1)
+    assert (second.edges[0].source, out.edges[0].source) == (0, 1)
 
 
 def test_merges_and_kernels_read_kernels():
@@ -493,11 +493,11 @@ def test_merges_and_kernels_read_kernels():
     by_name = {kernel.layer.name: kernel for kernel in inspection.kernels}
     (merge,) = inspection.merges
     assert merge.effect is Effect.CONCATENATE
-    assert [link.source for link in merge.links] == [
+    assert [edge.source for edge in merge.edges] == [
         by_name["left"].position,
         by_name["right"].position,
     ]
-    assert [link.source for link in by_name["joint"].links] == [merge]
+    assert [edge.source for edge in by_name["joint"].edges] == [merge]
     readers = {
         name: {
             reader.layer.name if isinstance(reader, KernelRecord) else reader

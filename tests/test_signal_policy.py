@@ -200,7 +200,7 @@ def test_sequences_of_open_length_count_as_fifty_steps():
 
 def test_cells_in_a_stack_read_the_cell_below():
     rows = by_role(recommend(built("stacked_cells")), "recurrent input")
-    assert [row.kernel.links[0].source for row in rows] == [None, 1, 3]
+    assert [row.kernel.edges[0].source for row in rows] == [None, 1, 3]
     assert std_of(rows[1]) > 1.5 / math.sqrt(rows[1].fans.fan_in)
 
 

@@ -51,12 +51,12 @@ def by_name(model, data=None):
 def sources(kernel, kernels):
     """Names of the layers whose kernels feed a kernel, through sums and products."""
 
-    def of(link):
-        if isinstance(link.source, Merge):
-            return {name for inner in link.source.links for name in of(inner)}
-        return {"input" if link.source is None else kernels[link.source].layer.name}
+    def of(edge):
+        if isinstance(edge.source, Merge):
+            return {name for inner in edge.source.edges for name in of(inner)}
+        return {"input" if edge.source is None else kernels[edge.source].layer.name}
 
-    return {name for link in kernel.links for name in of(link)}
+    return {name for edge in kernel.edges for name in of(edge)}
 
 
 def backend_functions() -> Any:

@@ -272,15 +272,15 @@ def table(model):
         is_only = layers.count(id(kernel.layer)) == 1 and known
         return known if is_only else f"{known}:{kernel.variable.name}"
 
-    def source(link, depth=0):
-        if not isinstance(link.source, Merge):
-            return ["input" if link.source is None else name(kernels[link.source])]
+    def source(edge, depth=0):
+        if not isinstance(edge.source, Merge):
+            return ["input" if edge.source is None else name(kernels[edge.source])]
         if depth:
             return ["…"]
-        return [one for inner in link.source.links for one in source(inner, depth + 1)]
+        return [one for inner in edge.source.edges for one in source(inner, depth + 1)]
 
     def reads(kernel):
-        found = {one for link in kernel.links for one in source(link)}
+        found = {one for edge in kernel.edges for one in source(edge)}
         return " + ".join(sorted(found)) or "-"
 
     return [

@@ -210,13 +210,13 @@ class Places:
 
     def _is_normalized(self, kernel):
         """Whether nothing reads a kernel's output as it is."""
-        links = [
-            link
+        edges = [
+            edge
             for reader in self.inspection.readers[kernel.position]
-            for link in reader.links
-            if link.source == kernel.position
+            for edge in reader.edges
+            if edge.source == kernel.position
         ]
-        is_normalized = all(link.has(Effect.NORMALIZATION) for link in links)
+        is_normalized = all(edge.has(Effect.NORMALIZATION) for edge in edges)
         return kernel.normalization is not None and is_normalized
 
     def _is_inside(self, reader):
@@ -226,25 +226,25 @@ class Places:
         if reader.effect is Effect.ADD:
             return False
         kernels = self.inspection.kernels
-        starts = [link.source for link in reader.links]
+        starts = [edge.source for edge in reader.edges]
         if any(isinstance(p, int) and kernels[p].role in CLOSING for p in starts):
             return True  # a branch that ends in a product
         after = [
             other
             for other in (*self.inspection.kernels, *self.inspection.merges)
-            if any(link.source is reader for link in other.links)
+            if any(edge.source is reader for edge in other.edges)
         ]
         return bool(after) and all(map(self._is_inside, after))
 
     def _enters(self, kernel):
         """Whether a kernel inside a branch reads the stream, not normalized."""
-        (link, *others) = kernel.links
-        changed = link.has(Effect.NORMALIZATION) or link.has(Effect.ACTIVATION)
-        if others or link.source is None or changed:
+        (edge, *others) = kernel.edges
+        changed = edge.has(Effect.NORMALIZATION) or edge.has(Effect.ACTIVATION)
+        if others or edge.source is None or changed:
             return False
-        if isinstance(link.source, int):
-            return not self._inside[link.source]
-        return link.source.effect is Effect.ADD
+        if isinstance(edge.source, int):
+            return not self._inside[edge.source]
+        return edge.source.effect is Effect.ADD
 
 
 # ---- listening ------------------------------------------------------------------

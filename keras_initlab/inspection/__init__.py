@@ -13,22 +13,22 @@ from ._operations import activation_name as activation_name
 from ._operations import activation_of as activation_of
 from ._operations import effect_of as effect_of
 from ._operations import is_activation as is_activation
+from ._records import Edge as Edge
 from ._records import Inspection as Inspection
 from ._records import KernelRecord as KernelRecord
-from ._records import Link as Link
 from ._records import Merge as Merge
-from ._records import Passage as Passage
+from ._records import Transform as Transform
 from ._true_fans import fans as fans
 from ._unbuilt import all_built as all_built
 from ._unbuilt import check_parts as check_parts
 
 __all__ = [
+    "Edge",
     "Effect",
     "Inspection",
     "KernelRecord",
-    "Link",
     "Merge",
-    "Passage",
+    "Transform",
     "activation_name",
     "activation_of",
     "all_built",

@@ -12,13 +12,13 @@ from .._keras.kinds import Effect, Kernel, kind_of
 from .._keras.paths import distinct
 from ._calls import Call
 from ._custom import is_opened
+from ._edges import Edges, own_activation
 from ._graph import read_calls
-from ._layers import heads, steps
+from ._layers import heads, time_steps
 from ._operations import activation_of, effect_of
 from ._products import product_roles
 from ._records import Inspection, KernelRecord
 from ._residual import read_residual
-from ._ways import Ways, own_activation
 
 _IN_CELLS = ("recurrent", "recurrent input")
 _CLOSING = ("residual branch", "attention output")
@@ -55,7 +55,7 @@ def inspect(model: keras.Model, data: Any = None) -> Inspection:
                 f"{'s' if len(calls) != 1 else ''} without kernels",
             )
         )
-    return Inspection(model.name, records, tuple(reader.ways.merges))
+    return Inspection(model.name, records, tuple(reader.edges.merges))
 
 
 class _Reader:
@@ -75,7 +75,7 @@ class _Reader:
         self.met, self.reaches = self._met_afterwards(), self._reaching()
         self.residual = read_residual(calls, [bool(k) for k in self.kernels_of])
         self.products = product_roles(calls)
-        self.ways = Ways(calls, self.kernels_of, self.numbers)
+        self.edges = Edges(calls, self.kernels_of, self.numbers)
 
     def records(self) -> tuple[KernelRecord, ...]:
         first_call: dict[int, int] = {}
@@ -127,7 +127,7 @@ class _Reader:
             depth=self.depths[index],
             upstream=self.upstream[index],
             branches=0 if branch is None else self.residual.branches,
-            links=self.ways.to(kernel, index, role),
+            edges=self.edges.to(kernel, index, role),
             calls=len(uses),
             trainable=bool(kernel.variable.trainable),
             kernel=kernel,
@@ -135,7 +135,7 @@ class _Reader:
             is_tied=len(set(uses)) > 1,
             heads=heads(self.calls[index].operation, role),
             normalizer=normalizer,
-            steps=steps(self.calls[index].operation, kernel.layer),
+            time_steps=time_steps(self.calls[index].operation, kernel.layer),
         )
 
     def _positions(self) -> dict[int, int]:
@@ -151,7 +151,7 @@ class _Reader:
         }
 
     def _depths(self) -> tuple[list[int], list[int | None]]:
-        """For each call, the kernels on the longest way and the last one before it."""
+        """For each call, the kernels on the longest path and the last one before it."""
         depths: list[int] = []
         upstream: list[int | None] = []
         for call, found in zip(self.calls, self.kernels_of, strict=True):

@@ -18,7 +18,7 @@ def heads(operation: Any, role: str) -> int:
     return kind.heads(operation, role)
 
 
-def steps(operation: Any, cell: Any) -> int | None:
+def time_steps(operation: Any, cell: Any) -> int | None:
     """How many steps of its sequences a cell's layer was built for."""
     layers = all_layers(operation) if isinstance(operation, keras.Layer) else ()
     for layer in layers:

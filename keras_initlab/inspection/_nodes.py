@@ -87,7 +87,7 @@ def argument_names(node: Any) -> list[str]:
     ]
 
 
-class Births:
+class CallNumbers:
     """Tells where a call stands among a graph's calls on each of its inputs.
 
     Args:
@@ -105,14 +105,14 @@ class Births:
 
     def of(self, node: Any) -> list[int]:
         """Returns the number of the call among those on each of its inputs."""
-        births = []
+        numbers = []
         for tensor in node.input_tensors:
             history = history_of(tensor)
             if history is None:
-                births.append(self._reading[id(tensor)].get(id(node), 0))
+                numbers.append(self._reading[id(tensor)].get(id(node), 0))
             elif history.operation is not None:
-                births.append(self._reads_of(history.operation).get(id(node), 0))
-        return births
+                numbers.append(self._reads_of(history.operation).get(id(node), 0))
+        return numbers
 
     def _reads_of(self, operation: Any) -> dict[int, int]:
         if id(operation) not in self._after:

@@ -14,7 +14,7 @@ from ._calls import Call
 from ._custom import is_custom, is_opened
 from ._listening import Unseen
 from ._nodes import (
-    Births,
+    CallNumbers,
     Place,
     Places,
     argument_names,
@@ -83,11 +83,11 @@ class Opener:
             scope: names of the models around it.
             around: key of the custom layer around it.
         """
-        births = Births(nodes)
+        numbers = CallNumbers(nodes)
         for node in nodes:
             if node.is_input or self._computes_weight(node, places):
                 continue
-            reading = _Reading(self, node, places, births.of(node), scope, around)
+            reading = _Reading(self, node, places, numbers.of(node), scope, around)
             for tensor, place in zip(
                 node.output_tensors, self._outputs(node, reading), strict=False
             ):
@@ -236,7 +236,7 @@ class _Reading:
         opener: Opener,
         node: Any,
         places: Places,
-        birth: list[int],
+        numbers: list[int],
         scope: tuple[str, ...],
         around: tuple[int, ...],
     ):
@@ -247,7 +247,7 @@ class _Reading:
         self._opener = opener
         self._sources = [source_of(tensor, places) for tensor in node.input_tensors]
         keys = [place.key for place in self._sources if place is not None]
-        self.key = key_of(*(keys or around), *birth)
+        self.key = key_of(*(keys or around), *numbers)
 
     def each(self) -> list[Place | None]:
         """Where each tensor is from, None for a constant."""

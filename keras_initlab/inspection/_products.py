@@ -23,12 +23,12 @@ _PASSED = (
 
 
 @dataclass(frozen=True)
-class _Way:
-    """The way back from a product to what it multiplies.
+class _Operand:
+    """What a product multiplies, followed back to where it comes from.
 
     Attributes:
-        end: index of the call where it starts: one with kernels, a merge, or an input.
-        activations: names of the activations on it.
+        end: index of the call that it comes from: with kernels, a merge, or an input.
+        activations: names of the activations between the two.
     """
 
     end: int
@@ -40,7 +40,7 @@ class _Way:
 
 
 def product_roles(calls: Sequence[Call]) -> dict[int, str]:
-    """Returns the role of each call whose output enters a product in a known way.
+    """Returns the role of each call whose output enters a product in a known operand.
 
     A gate is what multiplies another signal after a sigmoid or softmax, or after an
     activation where the other has none. Attention is a softmax of a product of two
@@ -51,9 +51,9 @@ def product_roles(calls: Sequence[Call]) -> dict[int, str]:
     """
     found: dict[int, str] = {}
     for index, call in enumerate(calls):
-        operands = kind_of(call.operation).operands
-        if operands:
-            found.update(_of_kernels(_ways(call, calls), operands, calls))
+        roles = kind_of(call.operation).operands
+        if roles:
+            found.update(_of_kernels(_operands(call, calls), roles, calls))
         elif _is_product(call):
             roles = _attention(call, calls) or _gates(call, calls)
             found.update(roles)
@@ -63,27 +63,27 @@ def product_roles(calls: Sequence[Call]) -> dict[int, str]:
 
 
 def _gates(call: Call, calls: Sequence[Call]) -> dict[int, str]:
-    ways = _ways(call, calls)
-    if len({way.end for way in ways}) == 1:
+    operands = _operands(call, calls)
+    if len({operand.end for operand in operands}) == 1:
         return {}  # a signal that gates itself, as in a hand-made SiLU
     is_multiply = kind_of(call.operation).use is Use.SCALE
-    gates = [way for way in ways if way.is_choosing]
-    if not gates and is_multiply and any(not way.activations for way in ways):
-        gates = [way for way in ways if way.activations]
+    gates = [operand for operand in operands if operand.is_choosing]
+    if not gates and is_multiply and any(not one.activations for one in operands):
+        gates = [operand for operand in operands if operand.activations]
     return _of_kernels(gates, ["gate"] * len(gates), calls)
 
 
 def _attention(call: Call, calls: Sequence[Call]) -> dict[int, str]:
     """The kernels of an attention that ends in this product, if it is one."""
-    ways = _ways(call, calls)
-    for chosen, value in (ways, ways[::-1]) if len(ways) == 2 else ():
+    operands = _operands(call, calls)
+    for chosen, value in (operands, operands[::-1]) if len(operands) == 2 else ():
         if "softmax" not in chosen.activations or chosen.end < 0:
             continue
         scores = _masked(calls[chosen.end], calls)
         if scores is None or not _is_product(scores):
             continue
-        operands = [*_ways(scores, calls), value]
-        return _of_kernels(operands, ("query", "key", "value"), calls)
+        attended = [*_operands(scores, calls), value]
+        return _of_kernels(attended, ("query", "key", "value"), calls)
     return {}
 
 
@@ -91,7 +91,7 @@ def _masked(call: Call, calls: Sequence[Call]) -> Call | None:
     """The product below a mask that is added to it, or the call itself."""
     if effect_of(call.operation) is not Effect.ADD:
         return call
-    ends = [way.end for way in _ways(call, calls)]
+    ends = [operand.end for operand in _operands(call, calls)]
     products = [calls[end] for end in ends if end >= 0 and _is_product(calls[end])]
     return products[0] if products else None
 
@@ -99,16 +99,20 @@ def _masked(call: Call, calls: Sequence[Call]) -> Call | None:
 def _closing(index: int, calls: Sequence[Call]) -> Iterator[tuple[int, str]]:
     """The kernel that reads what an attention returns."""
     for number, call in enumerate(calls):
-        if call.kernels and [way.end for way in _ways(call, calls)] == [index]:
+        if call.kernels and [operand.end for operand in _operands(call, calls)] == [
+            index
+        ]:
             yield number, "attention output"
 
 
 def _of_kernels(
-    ways: Sequence[_Way], roles: Sequence[str], calls: Sequence[Call]
+    operands: Sequence[_Operand], roles: Sequence[str], calls: Sequence[Call]
 ) -> dict[int, str]:
-    pairs = zip(ways, roles, strict=False)
+    pairs = zip(operands, roles, strict=False)
     return {
-        way.end: role for way, role in pairs if way.end >= 0 and calls[way.end].kernels
+        operand.end: role
+        for operand, role in pairs
+        if operand.end >= 0 and calls[operand.end].kernels
     }
 
 
@@ -117,11 +121,11 @@ def _is_product(call: Call) -> bool:
     return multiplies and len(call.inputs) == 2 and not call.kernels
 
 
-def _ways(call: Call, calls: Sequence[Call]) -> list[_Way]:
-    return [_way(index, calls) for index in call.inputs]
+def _operands(call: Call, calls: Sequence[Call]) -> list[_Operand]:
+    return [_operand(index, calls) for index in call.inputs]
 
 
-def _way(index: int, calls: Sequence[Call]) -> _Way:
+def _operand(index: int, calls: Sequence[Call]) -> _Operand:
     activations: list[str] = []
     while index >= 0 and not calls[index].kernels and _passes(calls[index]):
         operation = calls[index].operation
@@ -129,7 +133,7 @@ def _way(index: int, calls: Sequence[Call]) -> _Way:
             activations.append(activation_name(activation_of(operation)))
         (index,) = calls[index].inputs
     own = _own_activation(calls[index]) if index >= 0 else None
-    return _Way(index, (*activations, *([own] if own else [])))
+    return _Operand(index, (*activations, *([own] if own else [])))
 
 
 def _passes(call: Call) -> bool:

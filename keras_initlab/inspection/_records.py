@@ -26,8 +26,8 @@ ROLES = (
 
 
 @dataclass(frozen=True)
-class Passage:
-    """One operation on the way from a kernel, or the model's input, to a kernel.
+class Transform:
+    """One operation on an edge, from a kernel, or the model's input, to a kernel.
 
     Attributes:
         effect: what it does to the signal.
@@ -50,35 +50,35 @@ class Merge:
 
     Attributes:
         effect: what it does to the signals.
-        links: the ways on which they reach it.
+        edges: the edges on which they reach it.
         shares: of signals put side by side, the share that each has of the units.
         operation: the layer or operation itself; None if it is called several times.
     """
 
     effect: Effect
-    links: tuple[Link, ...]
+    edges: tuple[Edge, ...]
     shares: tuple[float, ...] = ()
     operation: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
-class Link:
-    """A way on which a signal reaches a kernel or a merge.
+class Edge:
+    """An edge, on which a signal reaches a kernel or a merge.
 
     Attributes:
         source: position of the kernel it comes from, a `Merge`, or None for a model
             input.
-        passages: what it passes, in order, the source's own activation included.
+        transforms: what it passes, in order, the source's own activation included.
         entry: for a model input, which one it is, from 0; else None.
     """
 
     source: int | Merge | None
-    passages: tuple[Passage, ...] = ()
+    transforms: tuple[Transform, ...] = ()
     entry: int | None = None
 
     def has(self, effect: Effect) -> bool:
-        """Whether the way holds a passage of this effect."""
-        return any(passage.effect is effect for passage in self.passages)
+        """Whether the edge holds a transform of this effect."""
+        return any(transform.effect is effect for transform in self.transforms)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,17 +94,17 @@ class KernelRecord:
         role: one of `ROLES`.
         activation: the activation its output really meets, None for linear.
         normalization: class name of a normalization between the two, or None.
-        depth: number of kernels on the longest way from an input, itself included.
-        upstream: position of the last kernel before it on that way, or None.
+        depth: number of kernels on the longest path from an input, itself included.
+        upstream: position of the last kernel before it on that path, or None.
         branches: for a residual branch, how many branches the model has; else 0.
         branch: which residual branch it closes, from 0 in the order of the model, or
             None.
-        links: every way on which a signal reaches it.
+        edges: every edge on which a signal reaches it.
         calls: how often the model uses it.
         is_tied: whether different operations use it, as an encoder and a decoder.
         heads: for a kernel of an attention layer, how many heads it serves; else 0.
         normalizer: the layer or operation that `normalization` names, or None.
-        steps: over how many steps the recurrent layer runs that it is in; None if
+        time_steps: over how many steps the recurrent layer runs that it is in; None if
             that is open, or it is in none.
         trainable: whether training changes it.
         kernel: its variable, layer and axes.
@@ -120,7 +120,7 @@ class KernelRecord:
     depth: int
     upstream: int | None
     branches: int
-    links: tuple[Link, ...]
+    edges: tuple[Edge, ...]
     calls: int
     trainable: bool
     kernel: Kernel = field(repr=False)
@@ -128,7 +128,7 @@ class KernelRecord:
     is_tied: bool = False
     heads: int = 0
     normalizer: Any = field(default=None, repr=False)
-    steps: int | None = None
+    time_steps: int | None = None
 
     @property
     def activation_name(self) -> str:
@@ -193,13 +193,13 @@ class Inspection:
             kernel.position: {} for kernel in self.kernels
         }
         for reader in (*self.kernels, *self.merges):
-            for link in reader.links:
-                if isinstance(link.source, int):
-                    found[link.source][id(reader)] = reader
+            for edge in reader.edges:
+                if isinstance(edge.source, int):
+                    found[edge.source][id(reader)] = reader
         return {position: tuple(group.values()) for position, group in found.items()}
 
     def longest_chain(self) -> tuple[KernelRecord, ...]:
-        """Returns the kernels on the longest way from an input to an output."""
+        """Returns the kernels on the longest path from an input to an output."""
         last = max(self.kernels, key=lambda kernel: kernel.depth)
         chain = [last]
         while chain[-1].upstream is not None:

@@ -41,18 +41,22 @@ def read_residual(calls: Sequence[Call], has_kernel: Sequence[bool]) -> Residual
     for call in calls:
         if effect_of(call.operation) is not Effect.ADD or len(call.inputs) < 2:
             continue
-        ways = [ancestors[index] for index in call.inputs]
-        shared = ways[0]
-        for way in ways[1:]:
-            shared &= way
+        ancestries = [ancestors[index] for index in call.inputs]
+        shared = ancestries[0]
+        for ancestry in ancestries[1:]:
+            shared &= ancestry
         if not shared:
             continue
-        counts = [(way & ~shared & kernel_mask).bit_count() for way in ways]
+        counts = [
+            (ancestry & ~shared & kernel_mask).bit_count() for ancestry in ancestries
+        ]
         shortest = min(counts)
         if shortest and len(counts) > 2:
-            continue  # a sum of many ways, none of them a shortcut
-        for operand, way, count in zip(call.inputs, ways, counts, strict=True):
-            own = way & ~shared
+            continue  # a sum of many operands, none of them a shortcut
+        for operand, ancestry, count in zip(
+            call.inputs, ancestries, counts, strict=True
+        ):
+            own = ancestry & ~shared
             is_branch = count > shortest
             role = "residual branch" if is_branch else "shortcut"
             if is_branch or max(counts) > shortest:
@@ -79,7 +83,7 @@ def _ancestors(calls: Sequence[Call]) -> dict[int, int]:
 def _ends(
     index: int, own: int, calls: Sequence[Call], has_kernel: Sequence[bool]
 ) -> list[int]:
-    """The last calls with kernels on the ways to `index`, within `own`."""
+    """The last calls with kernels on the ancestries to `index`, within `own`."""
     if index < 0 or not own >> index & 1:
         return []
     if has_kernel[index]:

@@ -23,10 +23,10 @@ def signal_report(report: Any, title: str = "") -> Any:
 
     Standard deviation before and after the activation, on a log axis, with a band from
     0.1 to 10; how each layer keeps the variance, ideally 1, on a log axis; the standard
-    deviation of the gradient that arrives at each layer, on a log axis; the share of
-    zeros, and of dead units, as bars. What cannot be drawn on a log axis, a 0, lies at
-    the left end as a cross; what is not finite is a triangle at the right end. Below
-    stand the first sentences of the diagnosis.
+    deviation of the gradient with respect to what each layer returns, on a log axis;
+    the share of zeros, and of dead units, as bars. What cannot be drawn on a log axis,
+    a 0, lies at the left end as a cross; what is not finite is a triangle at the right
+    end. Below stand the first sentences of the diagnosis.
 
     Args:
         report: a `SignalReport`, or anything like it.

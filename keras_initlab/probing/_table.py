@@ -18,7 +18,7 @@ _MOST_ROWS = 24
 _NONE = "–"
 _LEGEND = Text(
     "std: of the pre-activation, and of what is returned; kept: variance preservation, "
-    "ideally 1; zeros: share of outputs, and dead units; ∂: gradient that arrives at "
+    "ideally 1; zeros: share of outputs, and dead units; ∂: gradient with respect to "
     "what is returned, its std and norm; weights: std of the kernel beside what its "
     "initializer says (≠ where chance does not explain it), and norm of the gradient.",
     style="dim",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..inspection import Inspection, KernelRecord, Link, Merge
+from ..inspection import Edge, Inspection, KernelRecord, Merge
 
 _FIRST = ("query", "key", "value", "recurrent input")
 
@@ -32,24 +32,24 @@ def _longest_chain(inspection: Inspection) -> list[KernelRecord]:
     lengths: list[int] = []
     at_merge: dict[int, int | None] = {}
 
-    def last_on(link: Link) -> int | None:
-        source = link.source
+    def last_on(edge: Edge) -> int | None:
+        source = edge.source
         if not isinstance(source, Merge):
             return source
         if id(source) not in at_merge:
-            at_merge[id(source)] = longest(source.links)
+            at_merge[id(source)] = longest(source.edges)
         return at_merge[id(source)]
 
-    def longest(links: Sequence[Link]) -> int | None:
-        found = {last for link in links if (last := last_on(link)) is not None}
+    def longest(edges: Sequence[Edge]) -> int | None:
+        found = {last for edge in edges if (last := last_on(edge)) is not None}
         known = [one for one in sorted(found) if one < len(lengths)]
         passing = [one for one in known if inspection.kernels[one].role != "gate"]
         return max(passing or known, key=lengths.__getitem__, default=None)
 
     for kernel in inspection.kernels:  # sources come first
-        before.append(longest(kernel.links))
+        before.append(longest(kernel.edges))
         lengths.append(1 if before[-1] is None else 1 + lengths[before[-1]])
-    chain = [longest([Link(kernel.position) for kernel in inspection.kernels])]
+    chain = [longest([Edge(kernel.position) for kernel in inspection.kernels])]
     while chain[-1] is not None:
         chain.append(before[chain[-1]])
     found = [inspection.kernels[one] for one in reversed(chain) if one is not None]

@@ -9,8 +9,8 @@ from typing import Any
 from .._activations import ActivationStatistics, activation_statistics, moments_at
 from ..initializers import DeltaOrthogonal, MirroredOrthogonal, Orthogonal
 from ..inspection import Effect, KernelRecord
-from ._arrivals import averaged
 from ._choice import CONSTRUCTION, ESTIMATE, Choice, tidy
+from ._input_moments import averaged
 from ._stretches import Carrier
 
 _POOLE = "Poole et al. 2016, 1606.05340, eq. 3"
@@ -130,11 +130,11 @@ class Place:
 
     def _pooled(self) -> float:
         """What averages over positions before the kernel leave of the signal's std."""
-        return math.prod(math.sqrt(averaged(link)) for link in self.kernel.links)
+        return math.prod(math.sqrt(averaged(edge)) for edge in self.kernel.edges)
 
     def _is_pooled(self) -> bool:
-        links = self.kernel.links
-        return bool(links) and links[0].has(Effect.CHANNEL_LINEAR)
+        edges = self.kernel.edges
+        return bool(edges) and edges[0].has(Effect.CHANNEL_LINEAR)
 
     def _backward(self, slope: float) -> float:
         """The factor on gradients beside the gain."""

@@ -61,10 +61,10 @@ class Embeddings:
     def _operands(self, merge: Merge) -> list[KernelRecord]:
         """A kernel for each signal that is added; of tokens side by side the first."""
         found: list[KernelRecord] = []
-        for link in merge.links:
-            source = link.source
+        for edge in merge.edges:
+            source = edge.source
             if isinstance(source, Merge) and source.effect is Effect.CONCATENATE:
-                source = next((edge.source for edge in source.links), None)
+                source = next((edge.source for edge in source.edges), None)
             if isinstance(source, int):
                 found.append(self._inspection.kernels[source])
         return found

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._core.arrays import as_numpy
 from .._core.errors import message
-from ..inspection import Inspection, Link
+from ..inspection import Edge, Inspection
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,17 @@ def input_scale(inspection: Inspection, inputs: Any) -> InputScale:
 def _signals(inspection: Inspection) -> set[int]:
     """The numbers of the inputs that something else than an embedding reads."""
     return {
-        link.entry
-        for link in _edges_to_signals(inspection)
-        if link.source is None and link.entry is not None
+        edge.entry
+        for edge in _edges_to_signals(inspection)
+        if edge.source is None and edge.entry is not None
     }
 
 
-def _edges_to_signals(inspection: Inspection) -> Iterator[Link]:
+def _edges_to_signals(inspection: Inspection) -> Iterator[Edge]:
     """The edges to all that computes with the values that it reads."""
     readers = [k for k in inspection.kernels if k.role != "embedding"]
     for reader in (*readers, *inspection.merges):
-        yield from reader.links
+        yield from reader.edges
 
 
 def _root_mean_square(given: Any, may_be_zero: bool = False) -> float:

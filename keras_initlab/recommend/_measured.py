@@ -31,12 +31,12 @@ from .._keras.running import (
     recording,
 )
 from ..inspection import (
+    Edge,
     Effect,
     Inspection,
     KernelRecord,
-    Link,
     Merge,
-    Passage,
+    Transform,
     all_built,
     operations_in_sight,
 )
@@ -58,7 +58,7 @@ class Measured:
     read: Mapping[int, float] = field(default_factory=dict)
     _returned: Mapping[int, float] = field(default_factory=dict)
 
-    def after(self, step: Passage | Merge) -> float | None:
+    def after(self, step: Transform | Merge) -> float | None:
         """Mean square of what an operation returned, None if it was not measured."""
         return self._returned.get(id(step.operation))
 
@@ -84,17 +84,17 @@ class UnknownSignals:
 def unknown_signals(model: keras.Model, inspection: Inspection) -> UnknownSignals:
     """Returns what is worth a run of a model on data."""
     early = _Early(inspection)
-    steps: list[Passage | Merge] = []
+    steps: list[Transform | Merge] = []
     readers = []
     for record in inspection.kernels:
-        edges = [edge for edge in record.links if early.is_early(edge)]
+        edges = [edge for edge in record.edges if early.is_early(edge)]
         steps += _steps(edges)
         is_alone = record.trainable and record.role not in ("embedding", "recurrent")
-        is_whole = len(edges) == len(record.links) and not all(map(_is_given, edges))
+        is_whole = len(edges) == len(record.edges) and not all(map(_is_given, edges))
         if is_alone and is_whole and is_of_known_kind(record.layer):
             readers.append(record)
     for merge in inspection.merges:
-        steps += _steps(edge for edge in merge.links if early.is_early(edge))
+        steps += _steps(edge for edge in merge.edges if early.is_early(edge))
     in_sight = {id(operation) for _, operation in operations_in_sight(model)}
     operations = {
         id(step.operation): step.operation
@@ -213,9 +213,9 @@ class _Early:
         self._kernels = inspection.kernels
         self._known: dict[int, bool] = {}
 
-    def is_early(self, link: Link) -> bool:
+    def is_early(self, edge: Edge) -> bool:
         """Whether the signal is the same whatever is drawn."""
-        source = link.source
+        source = edge.source
         if source is None:
             return True
         key = source if isinstance(source, int) else id(source)
@@ -225,25 +225,25 @@ class _Early:
 
     def _starts_early(self, source: int | Merge) -> bool:
         if isinstance(source, Merge):
-            return bool(source.links) and all(map(self.is_early, source.links))
+            return bool(source.edges) and all(map(self.is_early, source.edges))
         record = self._kernels[source]
-        return not record.trainable and all(map(self.is_early, record.links))
+        return not record.trainable and all(map(self.is_early, record.edges))
 
 
-def _steps(edges: Iterable[Link]) -> list[Passage | Merge]:
+def _steps(edges: Iterable[Edge]) -> list[Transform | Merge]:
     """The steps on edges, and their sums, that the input's scale does not determine."""
-    found: list[Passage | Merge] = []
+    found: list[Transform | Merge] = []
     for edge in edges:
         if isinstance(edge.source, Merge):
             found.append(edge.source)
         if not _is_given(edge):
-            found += edge.passages
+            found += edge.transforms
     return found
 
 
-def _is_given(link: Link) -> bool:
+def _is_given(edge: Edge) -> bool:
     """Whether the scale of the model's input determines what an edge carries."""
-    return link.source is None and all(p.effect in _KNOWN for p in link.passages)
+    return edge.source is None and all(p.effect in _KNOWN for p in edge.transforms)
 
 
 def _steppers(model: keras.Model) -> dict[int, Any]:

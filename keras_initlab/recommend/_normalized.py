@@ -35,10 +35,10 @@ def is_scale_free(kernel: KernelRecord, inspection: Inspection) -> bool:
     if normalizer is None or (_is_batched(normalizer) and moving(normalizer) is None):
         return False
     return all(
-        link.has(Effect.NORMALIZATION)
+        edge.has(Effect.NORMALIZATION)
         for reader in inspection.readers[kernel.position]
-        for link in reader.links
-        if link.source == kernel.position
+        for edge in reader.edges
+        if edge.source == kernel.position
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from .._activations import moments_at
 from ..initializers import Orthogonal
 from ..inspection import KernelRecord
-from ._arrivals import statistics_or_none
 from ._choice import VARIANCE, Choice
+from ._input_moments import statistics_or_none
 from ._stretches import Carrier, by_symmetry
 
 _SAXE = "Saxe et al. 2014, 1312.6120, sec. 4"
@@ -54,7 +54,7 @@ def input_std(kernel: KernelRecord) -> float:
     statistics = statistics_or_none(cell.activation)
     if statistics is None or by_symmetry(statistics) is not Carrier.LINEAR_POINT:
         return 1.0
-    return min(1.0, math.sqrt(2) / (kernel.steps or _USUAL_STEPS))
+    return min(1.0, math.sqrt(2) / (kernel.time_steps or _USUAL_STEPS))
 
 
 def state_moment(kernel: KernelRecord) -> float:
@@ -67,7 +67,7 @@ def state_moment(kernel: KernelRecord) -> float:
         kernel: the cell's recurrent kernel.
     """
     step, variance = _step(kernel.layer, kernel.gates), input_std(kernel) ** 2
-    steps = _SETTLED if variance == 1 else kernel.steps or _USUAL_STEPS
+    steps = _SETTLED if variance == 1 else kernel.time_steps or _USUAL_STEPS
     moment = 0.0
     for _ in range(steps):
         moment = min(1.0, step(math.sqrt(variance + moment)))

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..inspection import Effect, Inspection, KernelRecord, Link, Merge
-from ._arrivals import Arrivals
+from ..inspection import Edge, Effect, Inspection, KernelRecord, Merge
+from ._input_moments import InputMoments
 
 _MANY = "Hanin and Rolnick 2018, 1803.01719, thm. 6; Fixup, 1901.09321, sec. 3"
 _GPT = "Radford et al. 2019, GPT-2, sec. 2.3"
@@ -40,19 +40,19 @@ class Share:
 class Residuals:
     """Finds for every kernel that closes a residual branch what it may add."""
 
-    def __init__(self, inspection: Inspection, arrivals: Arrivals):
+    def __init__(self, inspection: Inspection, input_moments: InputMoments):
         self._inspection = inspection
-        self._arrivals = arrivals
+        self._input_moments = input_moments
         self._origins: dict[int, float] = {}
         self._readers: dict[int, list[Merge]] = {}
         for merge in inspection.merges:
-            for link in merge.links:
-                self._readers.setdefault(id(link.source), []).append(merge)
+            for edge in merge.edges:
+                self._readers.setdefault(id(edge.source), []).append(merge)
         self._has_attention = any(k.role in _ATTENTION for k in inspection.kernels)
         self._is_normalized = any(
-            link.has(Effect.NORMALIZATION)
+            edge.has(Effect.NORMALIZATION)
             for reader in (*inspection.kernels, *inspection.merges)
-            for link in reader.links
+            for edge in reader.edges
         )
 
     def share(self, kernel: KernelRecord) -> Share | None:
@@ -99,43 +99,43 @@ class Residuals:
     def _origin(self, merge: Merge) -> float:
         """The mean square of the stream that a sum adds to, before its first branch."""
         if id(merge) not in self._origins:
-            edges = [link for link in merge.links if not self._is_branch(link)]
-            moments = [self._origin_of(link) for link in edges]
+            edges = [edge for edge in merge.edges if not self._is_branch(edge)]
+            moments = [self._origin_of(edge) for edge in edges]
             self._origins[id(merge)] = max(moments, default=1.0) or 1.0
         return self._origins[id(merge)]
 
-    def _origin_of(self, link: Link) -> float:
-        source = link.source
-        is_plain = not link.has(Effect.NORMALIZATION)
+    def _origin_of(self, edge: Edge) -> float:
+        source = edge.source
+        is_plain = not edge.has(Effect.NORMALIZATION)
         if isinstance(source, Merge) and is_plain and self._is_residual(source):
             return self._origin(source)
-        return self._arrivals.on_link(link).moment
+        return self._input_moments.on_edge(edge).moment
 
     def _is_residual(self, merge: Merge) -> bool:
-        return merge.effect is Effect.ADD and any(map(self._is_branch, merge.links))
+        return merge.effect is Effect.ADD and any(map(self._is_branch, merge.edges))
 
-    def _is_branch(self, link: Link) -> bool:
+    def _is_branch(self, edge: Edge) -> bool:
         """Whether a kernel that closes a branch is the source of an edge."""
-        return any(kernel.branches for kernel in self._starts(link))
+        return any(kernel.branches for kernel in self._starts(edge))
 
-    def _starts(self, link: Link) -> Iterator[KernelRecord]:
-        if isinstance(link.source, int):
-            yield self._inspection.kernels[link.source]
-        elif isinstance(link.source, Merge) and link.source.effect is not Effect.ADD:
-            for inner in link.source.links:
+    def _starts(self, edge: Edge) -> Iterator[KernelRecord]:
+        if isinstance(edge.source, int):
+            yield self._inspection.kernels[edge.source]
+        elif isinstance(edge.source, Merge) and edge.source.effect is not Effect.ADD:
+            for inner in edge.source.edges:
                 yield from self._starts(inner)
 
     def _is_post_normalized(self, merge: Merge) -> bool:
         """Whether the stream is normalized between one sum and the next."""
         after = self._readers.get(id(merge), [])
-        return any(map(_is_normalized_sum, merge.links)) or any(
-            link.source is merge and _is_normalized_sum(link)
+        return any(map(_is_normalized_sum, merge.edges)) or any(
+            edge.source is merge and _is_normalized_sum(edge)
             for reader in after
             if reader.effect is Effect.ADD
-            for link in reader.links
+            for edge in reader.edges
         )
 
 
-def _is_normalized_sum(link: Link) -> bool:
-    is_sum = isinstance(link.source, Merge) and link.source.effect is Effect.ADD
-    return is_sum and link.has(Effect.NORMALIZATION)
+def _is_normalized_sum(edge: Edge) -> bool:
+    is_sum = isinstance(edge.source, Merge) and edge.source.effect is Effect.ADD
+    return is_sum and edge.has(Effect.NORMALIZATION)

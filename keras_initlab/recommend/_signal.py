@@ -3,8 +3,8 @@
 Kernels are decided in the order of the model, so that each knows at what scale its
 sources hand the signal on. What a kernel is decides where its scale is from: a plain
 stretch (`_constructions`), a residual branch (`_residuals`), a cell (`_recurrent`), an
-embedding (`_embeddings`), an output (`_outputs`); all others keep the variance of what
-arrives (`_variance`).
+embedding (`_embeddings`), an output (`_outputs`); all others keep the variance of
+their input (`_variance`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import replace
 
 from ..initializers import Orthogonal
 from ..inspection import Effect, Inspection, KernelRecord
-from ._arrivals import Arrivals, statistics_or_none
 from ._choice import ESTIMATE, FROZEN, VARIANCE, Choice, tidy
 from ._constructions import Place
 from ._embeddings import Embeddings
+from ._input_moments import InputMoments, statistics_or_none
 from ._inputs import InputScale
 from ._measured import Measured
 from ._normalized import NORMALIZED_STD, is_scale_free, moving
@@ -102,8 +102,8 @@ class _Policy:
         self.lengths = stretch_lengths(inspection, self.carriers)
         # The std of outputs where it is not 1; each kernel's is noted when decided.
         self.stds: dict[int, float] = {}
-        self.arrivals = Arrivals(inspection, scale, self.stds, measured)
-        self.residuals = Residuals(inspection, self.arrivals)
+        self.input_moments = InputMoments(inspection, scale, self.stds, measured)
+        self.residuals = Residuals(inspection, self.input_moments)
         self.embeddings = Embeddings(inspection)
 
     def choice(self, kernel: KernelRecord) -> Choice:
@@ -142,12 +142,12 @@ class _Policy:
             return math.sqrt(state_moment(kernel))
         if kernel.position in self.frozen:
             return self.frozen[kernel.position]
-        return frozen_std(kernel, self.arrivals.at(kernel))
+        return frozen_std(kernel, self.input_moments.at(kernel))
 
     def _carrying_source(self, kernel: KernelRecord) -> KernelRecord | None:
         """The kernel before it in its stretch, or None at the stretch's start."""
-        source = kernel.links[0].source if kernel.links else None
-        if len(kernel.links) > 1 or not isinstance(source, int):
+        source = kernel.edges[0].source if kernel.edges else None
+        if len(kernel.edges) > 1 or not isinstance(source, int):
             return None
         is_carrying = self.carriers[source] is not Carrier.RANDOM
         return self.inspection.kernels[source] if is_carrying else None
@@ -159,7 +159,7 @@ class _Policy:
             source=source,
             before=self.carriers[source.position] if source else Carrier.RANDOM,
             length=self.lengths[kernel.position],
-            moment=self.arrivals.at(kernel).moment,
+            moment=self.input_moments.at(kernel).moment,
             std=self.stds.get(source.position, 1.0) if source else 1.0,
             target=self._target_std(kernel),
         )
@@ -169,20 +169,22 @@ class _Policy:
         return choice
 
     def _random(self, kernel: KernelRecord) -> Choice:
-        arrival = self.arrivals.at(kernel)
+        input_moment = self.input_moments.at(kernel)
         share = self.residuals.share(kernel)
         variance = share.variance if share else self._target_std(kernel) ** 2
         if is_router(kernel):
             variance = ROUTER_VARIANCE
-        scale = tidy(variance / arrival.moment)
+        scale = tidy(variance / input_moment.moment)
         self.stds[kernel.position] = math.sqrt(variance)
-        reason = random_reason(kernel, arrival, scale)
+        reason = random_reason(kernel, input_moment, scale)
         std = math.sqrt(scale / max(1.0, kernel.fans.fan_in))
         return Choice(
             initializer=variance_scaling(kernel, scale),
             reason=f"{share.reason}; {reason}" if share else reason,
-            reference=share.reference if share else random_reference(kernel, arrival),
-            confidence=VARIANCE if arrival.is_exact else ESTIMATE,
+            reference=share.reference
+            if share
+            else random_reference(kernel, input_moment),
+            confidence=VARIANCE if input_moment.is_exact else ESTIMATE,
             alternatives=(*self._beside_frozen(kernel), "orthogonal", "glorot_uniform"),
             forward_gain=math.sqrt(variance) / self._input_scale(kernel),
             backward_gain=std
@@ -203,14 +205,14 @@ class _Policy:
 
     def _tied(self, kernel: KernelRecord) -> Choice:
         """A matrix that is used transposed too, as by a tied decoder."""
-        arrival = self.arrivals.at(kernel)
+        input_moment = self.input_moments.at(kernel)
         inputs, outputs = kernel.shape
-        gain = tidy(math.sqrt(max(1.0, outputs / inputs) / arrival.moment))
+        gain = tidy(math.sqrt(max(1.0, outputs / inputs) / input_moment.moment))
         return Choice(
             initializer=Orthogonal(gain),
             reason="used transposed too: orthogonal, so that one undoes the other",
             reference=_SAXE,
-            confidence=VARIANCE if arrival.is_exact else ESTIMATE,
+            confidence=VARIANCE if input_moment.is_exact else ESTIMATE,
             alternatives=("glorot_normal",),
             forward_gain=1 / self._input_scale(kernel),
             backward_gain=gain
@@ -239,7 +241,7 @@ class _Policy:
 
     def _beside_frozen(self, kernel: KernelRecord) -> tuple[str, ...]:
         """The source's rule for the first new layer after pretrained ones."""
-        sources = [link.source for link in kernel.links]
+        sources = [edge.source for edge in kernel.edges]
         kept = [s for s in sources if isinstance(s, int) and not self._trains(s)]
         return ("MatchPretrained",) if kept else ()
 
@@ -248,11 +250,11 @@ class _Policy:
 
     def _input_scale(self, kernel: KernelRecord) -> float:
         """The std that a kernel's gain is relative to: the input's for the first."""
-        source = kernel.links[0].source if len(kernel.links) == 1 else None
+        source = kernel.edges[0].source if len(kernel.edges) == 1 else None
         if isinstance(source, int):
             return self.stds.get(source, 1.0)
         if kernel.upstream is None:
-            return self.arrivals.std_of_input(kernel)
+            return self.input_moments.std_of_input(kernel)
         return self.stds.get(kernel.upstream, 1.0)
 
     def _slope_before(self, kernel: KernelRecord) -> float:
@@ -260,13 +262,13 @@ class _Policy:
 
         E[φ′²] of the activations, and what normalizations divide by.
         """
-        slope, source = 1.0, kernel.links[0].source if kernel.links else None
+        slope, source = 1.0, kernel.edges[0].source if kernel.edges else None
         std = self.stds.get(source, 1.0) if isinstance(source, int) else 1.0
-        for passage in kernel.links[0].passages if kernel.links else ():
-            if passage.effect is Effect.NORMALIZATION:
-                slope, std = slope * passage.mean_square / std**2, 1.0
-            elif passage.effect is Effect.ACTIVATION:
-                statistics = statistics_or_none(passage.activation)
+        for transform in kernel.edges[0].transforms if kernel.edges else ():
+            if transform.effect is Effect.NORMALIZATION:
+                slope, std = slope * transform.mean_square / std**2, 1.0
+            elif transform.effect is Effect.ACTIVATION:
+                statistics = statistics_or_none(transform.activation)
                 slope *= statistics.derivative_second_moment if statistics else 1.0
         return slope
 

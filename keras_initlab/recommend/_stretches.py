@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 
 from .._activations import ActivationStatistics, activation_statistics
-from ..inspection import Effect, Inspection, KernelRecord, Link
+from ..inspection import Edge, Effect, Inspection, KernelRecord
 
 # Up to this many hidden layers every sensible scale trains equally well, but where most
 # of what an activation gives is its mean: of a sigmoid's mean square all but a seventh,
@@ -68,9 +68,9 @@ def _stretches(inspection: Inspection, found: dict[int, Carrier]) -> list[list[i
     for kernel in inspection.kernels:  # sources come first
         if found[kernel.position] is Carrier.RANDOM:
             continue
-        source = kernel.links[0].source
+        source = kernel.edges[0].source
         stretch = stretch_of.get(source) if isinstance(source, int) else None
-        if stretch is None or len(kernel.links) > 1:
+        if stretch is None or len(kernel.edges) > 1:
             stretch = []
             stretches.append(stretch)
         stretch.append(kernel.position)
@@ -128,13 +128,13 @@ def _reads_units(reader: KernelRecord) -> bool:
     return (
         is_plain(reader)
         and reader.role in _TRUNK
-        and len(reader.links) == 1
-        and _keeps_pairs(reader.links[0])
+        and len(reader.edges) == 1
+        and _keeps_pairs(reader.edges[0])
     )
 
 
-def _keeps_pairs(link: Link) -> bool:
-    effects = [passage.effect for passage in link.passages]
+def _keeps_pairs(edge: Edge) -> bool:
+    effects = [transform.effect for transform in edge.transforms]
     return (
         all(effect in _KEEPS_PAIRS for effect in effects)
         and effects.count(Effect.ACTIVATION) <= 1

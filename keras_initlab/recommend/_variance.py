@@ -10,9 +10,9 @@ import numpy as np
 
 from .._core.arrays import to_numpy
 from .._keras.kinds import keras_fans
-from ..inspection import Effect, KernelRecord, Link, Merge, activation_name
-from ._arrivals import APPROXIMATE, Arrival
+from ..inspection import Edge, Effect, KernelRecord, Merge, activation_name
 from ._choice import tidy
+from ._input_moments import APPROXIMATE, InputMoment
 from ._normalized import NORMALIZED_REFERENCE
 
 _HE = "He et al. 2015, 1502.01852, eq. 10"
@@ -50,14 +50,14 @@ def variance_scaling(kernel: KernelRecord, scale: float) -> Any:
     return keras.initializers.VarianceScaling(scale, "fan_in", "truncated_normal")
 
 
-def random_reason(kernel: KernelRecord, arrival: Arrival, scale: float) -> str:
+def random_reason(kernel: KernelRecord, input_moment: InputMoment, scale: float) -> str:
     """Returns what a random kernel of this scale reads and does, in words."""
-    about = "" if arrival.is_exact else "about "
-    reads = f"reads {_reads(kernel)} of mean square {about}{arrival.moment:.3g}"
+    about = "" if input_moment.is_exact else "about "
+    reads = f"reads {_reads(kernel)} of mean square {about}{input_moment.moment:.3g}"
     return f"{reads}{_after(kernel)}: variance {scale:.3g}/fan_in{_fan(kernel)}"
 
 
-def random_reference(kernel: KernelRecord, arrival: Arrival) -> str:
+def random_reference(kernel: KernelRecord, input_moment: InputMoment) -> str:
     """Returns the paper that a random kernel's scale is from."""
     if kernel.role in ("query", "key"):
         return _VASWANI
@@ -65,10 +65,10 @@ def random_reference(kernel: KernelRecord, arrival: Arrival) -> str:
         return _SWITCH
     if kernel.normalization:
         return NORMALIZED_REFERENCE
-    return {1.0: _LECUN, 2.0: _HE}.get(tidy(1 / arrival.moment), _POOLE)
+    return {1.0: _LECUN, 2.0: _HE}.get(tidy(1 / input_moment.moment), _POOLE)
 
 
-def frozen_std(kernel: KernelRecord, arrival: Arrival) -> float:
+def frozen_std(kernel: KernelRecord, input_moment: InputMoment) -> float:
     """Returns the std that a kernel which stays as it is gives, from its values.
 
     As if its inputs were independent of one another. Where it was trained on them they
@@ -78,7 +78,7 @@ def frozen_std(kernel: KernelRecord, arrival: Arrival) -> float:
     if not np.issubdtype(values.dtype, np.floating):
         return 1.0  # quantized: its scale is elsewhere
     square = float(np.mean(np.square(values, dtype="float64")))
-    moment = 1.0 if kernel.role == "embedding" else arrival.moment
+    moment = 1.0 if kernel.role == "embedding" else input_moment.moment
     std = math.sqrt(square * max(1.0, kernel.fans.fan_in) * moment)
     return max(1.0, std) if math.isfinite(std) else 1.0
 
@@ -103,17 +103,19 @@ def _fan(kernel: KernelRecord) -> str:
 
 def _reads(kernel: KernelRecord) -> str:
     """What the kernel reads, in words."""
-    link = kernel.links[0] if kernel.links else Link(None)
-    for passage in reversed(link.passages):
-        if passage.effect is Effect.ACTIVATION:
-            return activation_name(passage.activation)
-        if passage.effect is Effect.NORMALIZATION:
+    edge = kernel.edges[0] if kernel.edges else Edge(None)
+    for transform in reversed(edge.transforms):
+        if transform.effect is Effect.ACTIVATION:
+            return activation_name(transform.activation)
+        if transform.effect is Effect.NORMALIZATION:
             return "normalized units"
-    if link.source is None:
-        is_changed = any(passage.effect in APPROXIMATE for passage in link.passages)
+    if edge.source is None:
+        is_changed = any(
+            transform.effect in APPROXIMATE for transform in edge.transforms
+        )
         return "the preprocessed input" if is_changed else "the input"
-    if isinstance(link.source, Merge):
+    if isinstance(edge.source, Merge):
         return {Effect.ADD: "a sum", Effect.CONCATENATE: "several signals"}.get(
-            link.source.effect, "a product"
+            edge.source.effect, "a product"
         )
     return "linear units"

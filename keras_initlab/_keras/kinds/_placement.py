@@ -3,7 +3,7 @@
 Keras hands an initializer a shape and nothing else. But the variable that is being
 drawn stands among the callers, and while a layer builds itself, Keras keeps a stack of
 the layers in whose scope a variable is created, to name it. The innermost one knows
-what its kernel's axes mean, and the way down to it tells the query's kernel from the
+what its kernel's axes mean, and the layers above it tell the query's kernel from the
 key's. Without a variable among the callers nothing is asked: the shape stands alone,
 also inside a layer's `call`.
 
@@ -86,7 +86,7 @@ def placement() -> Placement | None:
     variable, *outer = callers[numbers[0] :]
     waiting = [caller for caller in outer if isinstance(caller, keras.Layer)]
     is_delayed = _has(_state("uninitialized_variables"), variable)
-    layers = _way_among(waiting, variable) if is_delayed else _in_scope(waiting)
+    layers = _layers_among(waiting, variable) if is_delayed else _in_scope(waiting)
     return _place(_below_models(layers), variable) if layers else None
 
 
@@ -97,8 +97,8 @@ def standing(root: Any, kernel: Kernel) -> Placement:
         root: the model, or the outermost layer that the kernel is in.
         kernel: the kernel.
     """
-    layers = _below_models(_way_to(kernel.variable, root) or [kernel.layer])
-    position = (*_way_down(layers), *_number_of(layers[-1], kernel.variable))
+    layers = _below_models(_layers_to(kernel.variable, root) or [kernel.layer])
+    position = (*_numbers_down(layers), *_number_of(layers[-1], kernel.variable))
     return Placement(kernel.layer, kernel.axes, position, kernel.variable)
 
 
@@ -116,7 +116,7 @@ def _callers() -> list[Any]:
 def _place(layers: Sequence[Any], variable: Any) -> Placement:
     """The place of a variable of the last of these layers."""
     axes = _axes_of(layers[-1], variable)
-    position = (*_way_down(layers), *_number_of(layers[-1], variable))
+    position = (*_numbers_down(layers), *_number_of(layers[-1], variable))
     return Placement(layers[-1], axes, position, variable)
 
 
@@ -160,17 +160,17 @@ def _in_scope(waiting: Sequence[Any]) -> list[Any]:
     return [*layers, *(layer for layer in waiting[:1] if not _has(layers, layer))]
 
 
-def _way_among(waiting: Sequence[Any], variable: Any) -> list[Any]:
+def _layers_among(waiting: Sequence[Any], variable: Any) -> list[Any]:
     """The layers from the outermost one that waits for its variables to the owner."""
-    ways = (_way_to(variable, layer) for layer in reversed(waiting))
-    return next((way for way in ways if way), [])
+    paths = (_layers_to(variable, layer) for layer in reversed(waiting))
+    return next((path for path in paths if path), [])
 
 
-def _way_to(variable: Any, layer: Any) -> list[Any]:
+def _layers_to(variable: Any, layer: Any) -> list[Any]:
     # Those inside come first: a wrapper may list the variables of its layer too.
-    ways = (_way_to(variable, inner) for inner in sublayers(layer))
-    way = next((way for way in ways if way), [])
-    return [layer, *way] if way or _has(own_variables(layer), variable) else []
+    paths = (_layers_to(variable, inner) for inner in sublayers(layer))
+    path = next((path for path in paths if path), [])
+    return [layer, *path] if path or _has(own_variables(layer), variable) else []
 
 
 def _below_models(layers: Sequence[Any]) -> Sequence[Any]:
@@ -179,13 +179,13 @@ def _below_models(layers: Sequence[Any]) -> Sequence[Any]:
     return (layers[models[-1] + 1 :] or layers[-1:]) if models else layers
 
 
-def _way_down(layers: Sequence[Any]) -> list[int]:
+def _numbers_down(layers: Sequence[Any]) -> list[int]:
     """Which of its parent's layers each one is, from 1."""
-    way = []
+    numbers = []
     for parent, child in itertools.pairwise(layers):
         inner = [id(layer) for layer in sublayers(parent)]
-        way.append(inner.index(id(child)) + 1 if id(child) in inner else 0)
-    return way
+        numbers.append(inner.index(id(child)) + 1 if id(child) in inner else 0)
+    return numbers
 
 
 def _has(objects: Sequence[Any], sought: Any) -> bool:

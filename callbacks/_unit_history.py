@@ -1,4 +1,4 @@
-"""Which units fire, and their lives: dead at the start, died, revived."""
+"""Which units fire, and their history: dead at the start, died, revived."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def watched(operation: Any, activation: Any, threshold: float | None) -> Watched
     return Watched(operation, escapes_per_unit(operation, name, tests), is_bounded)
 
 
-class Lives:
+class UnitHistory:
     """The units of one layer over the epochs.
 
     Args:

@@ -5,7 +5,7 @@ from keras import layers, optimizers
 from oracles import MODES, USUAL, weights_of
 
 from keras_initlab.callbacks import DeadReLULogger, UnitEvent
-from keras_initlab.callbacks._lives import Lives
+from keras_initlab.callbacks._unit_history import UnitHistory
 
 pytestmark = pytest.mark.slow_on_jax
 
@@ -17,7 +17,7 @@ STEPS = 6  # of an epoch
 
 def lived(*epochs, start=0):
     """The lives of units that fire as epochs of steps of units say."""
-    lives, step = Lives(), start
+    lives, step = UnitHistory(), start
     for epoch in epochs:
         lives.begin_epoch()
         for fired in epoch:

@@ -1,4 +1,4 @@
-"""The ways on which signals reach kernels, between the calls of a model."""
+"""The edges of a model: from where signals reach its kernels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import keras
 from .._keras.kinds import Effect, Kernel
 from ._calls import Call
 from ._operations import activation_of, effect_of, normalized_mean_square, shares
-from ._records import Link, Merge, Passage
+from ._records import Edge, Merge, Transform
 
 
 def own_activation(call: Call, kernel: Kernel) -> Any:
@@ -21,7 +21,7 @@ def own_activation(call: Call, kernel: Kernel) -> Any:
     return activation_of(kernel.layer) if is_layer else None
 
 
-class Ways:
+class Edges:
     """Follows signals from kernel to kernel.
 
     Args:
@@ -30,7 +30,7 @@ class Ways:
         numbers: every kernel's position, by its variable's id.
 
     Attributes:
-        merges: where ways join, sources first.
+        merges: where edges join, sources first.
     """
 
     def __init__(
@@ -44,35 +44,35 @@ class Ways:
         self._numbers = numbers
         self._uses = Counter(id(call.operation) for call in calls)
         self.merges: list[Merge] = []
-        self._links: list[Link] = []
+        self._links: list[Edge] = []
         for index in range(len(calls)):
             self._links.append(self._out_of(index))
 
-    def _into(self, index: int) -> tuple[Link, ...]:
-        """The ways to the inputs of a call."""
+    def _into(self, index: int) -> tuple[Edge, ...]:
+        """The edges to the inputs of a call."""
         return tuple(
-            Link(None, entry=-1 - source) if source < 0 else self._links[source]
+            Edge(None, entry=-1 - source) if source < 0 else self._links[source]
             for source in self._calls[index].inputs
         )
 
-    def to(self, kernel: Kernel, index: int, role: str) -> tuple[Link, ...]:
-        """The ways to a kernel of a call: not every one reads every input."""
+    def to(self, kernel: Kernel, index: int, role: str) -> tuple[Edge, ...]:
+        """The edges to a kernel of a call: not every one reads every input."""
         below = self._cell_below(kernel, index, role)
         if below is None:
             below = self._before_in_layer(kernel, index, role)
         if below is not None:
             return (below,)
-        links, names = self._into(index), self._calls[index].arguments
+        edges, names = self._into(index), self._calls[index].arguments
         meant = role
         if role == "recurrent input":
             meant = names[0] if names else ""
         elif role == "key" and "key" not in names:
             meant = "value"
-        own = [link for link, name in zip(links, names, strict=False) if name == meant]
-        return tuple(own) or links
+        own = [edge for edge, name in zip(edges, names, strict=False) if name == meant]
+        return tuple(own) or edges
 
-    def _cell_below(self, kernel: Kernel, index: int, role: str) -> Link | None:
-        """The way from the cell below in a stack of cells, None for the lowest."""
+    def _cell_below(self, kernel: Kernel, index: int, role: str) -> Edge | None:
+        """The edge from the cell below in a stack of cells, None for the lowest."""
         cell = getattr(self._calls[index].operation, "cell", None)
         stacked = isinstance(cell, keras.layers.StackedRNNCells)
         found = self._kernels_of[index]
@@ -81,47 +81,47 @@ class Ways:
             return None
         return self._from(found[number - 1], index)
 
-    def _before_in_layer(self, kernel: Kernel, index: int, role: str) -> Link | None:
-        """The way from the kernel of the same layer whose output a kernel reads."""
+    def _before_in_layer(self, kernel: Kernel, index: int, role: str) -> Edge | None:
+        """The edge from the kernel of the same layer whose output a kernel reads."""
         before = None
         if role == "attention output":
             before = self._named(index, "value")
         elif kernel.name == "pointwise_kernel":
             before = self._named(index, "depthwise_kernel")
-        return None if before is None else Link(self._numbers[id(before.variable)])
+        return None if before is None else Edge(self._numbers[id(before.variable)])
 
     def _named(self, index: int, name: str) -> Kernel | None:
         """The kernel of a call that, or whose layer, has this name."""
         found = self._kernels_of[index]
         return next((k for k in found if name in (k.name, k.layer.name)), None)
 
-    def _from(self, kernel: Kernel, index: int) -> Link:
-        """The way from a kernel of a call, through its layer's own activation."""
+    def _from(self, kernel: Kernel, index: int) -> Edge:
+        """The edge from a kernel of a call, through its layer's own activation."""
         own = own_activation(self._calls[index], kernel)
-        passages = () if own is None else (_activation_passage(own),)
-        return Link(self._numbers[id(kernel.variable)], passages)
+        transforms = () if own is None else (_activation_transform(own),)
+        return Edge(self._numbers[id(kernel.variable)], transforms)
 
-    def _out_of(self, index: int) -> Link:
-        """The way to the output of a call."""
+    def _out_of(self, index: int) -> Edge:
+        """The edge to the output of a call."""
         operation = self._calls[index].operation
         if self._kernels_of[index]:
             return self._from(self._kernels_of[index][-1], index)
         effect = effect_of(operation)
-        links = self._into(index)
+        edges = self._into(index)
         only = operation if self._uses[id(operation)] == 1 else None
-        if len(links) != 1:
+        if len(edges) != 1:
             shapes = self._calls[index].shapes
-            self.merges.append(Merge(effect, links, shares(operation, shapes), only))
-            return Link(self.merges[-1])
+            self.merges.append(Merge(effect, edges, shares(operation, shapes), only))
+            return Edge(self.merges[-1])
         if effect is Effect.ACTIVATION:
-            passage = _activation_passage(activation_of(operation), only)
+            transform = _activation_transform(activation_of(operation), only)
         else:
             name, (shape,) = type(operation).__name__, self._calls[index].shapes
             square = normalized_mean_square(operation, shape)
-            passage = Passage(effect, name, mean_square=square, operation=only)
-        return replace(links[0], passages=(*links[0].passages, passage))
+            transform = Transform(effect, name, mean_square=square, operation=only)
+        return replace(edges[0], transforms=(*edges[0].transforms, transform))
 
 
-def _activation_passage(activation: Any, operation: Any = None) -> Passage:
+def _activation_transform(activation: Any, operation: Any = None) -> Transform:
     name = type(activation).__name__
-    return Passage(Effect.ACTIVATION, name, activation, operation=operation)
+    return Transform(Effect.ACTIVATION, name, activation, operation=operation)

@@ -1,4 +1,4 @@
-"""What arrives at each kernel when all kernels keep the signal at unit scale."""
+"""The second moment of each kernel's input when all kernels keep unit scale."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._activations import ActivationStatistics, activation_statistics, moments_at
-from ..inspection import Effect, Inspection, KernelRecord, Link, Merge, Passage
+from ..inspection import Edge, Effect, Inspection, KernelRecord, Merge, Transform
 from ._inputs import InputScale
 from ._measured import Measured
 
@@ -24,14 +24,14 @@ _AVERAGED = {"AveragePooling": 4, "GlobalAveragePooling": 36, "Mean": 36}
 
 
 @dataclass(frozen=True)
-class Arrival:
-    """What arrives at a kernel: its mean square, and how sure that figure is."""
+class InputMoment:
+    """The second moment of a kernel's input, and how sure that figure is."""
 
     moment: float
     is_exact: bool
 
 
-class Arrivals:
+class InputMoments:
     """Follows the mean square of the signal through a model.
 
     Every kernel is taken to give pre-activations of unit variance, or of the std it is
@@ -56,107 +56,107 @@ class Arrivals:
         self._stds = stds
         self._measured = measured
         self._kernels = inspection.kernels
-        self._merged: dict[int, Arrival] = {}
+        self._merged: dict[int, InputMoment] = {}
 
-    def at(self, kernel: KernelRecord) -> Arrival:
+    def at(self, kernel: KernelRecord) -> InputMoment:
         """Returns what a kernel reads, the mean over its inputs."""
         if kernel.position in self._measured.read:
-            return Arrival(self._measured.read[kernel.position], is_exact=True)
-        arrivals = [self.on_link(link) for link in kernel.links]
-        if not arrivals:
-            return Arrival(1.0, is_exact=False)
-        moment = sum(a.moment for a in arrivals) / len(arrivals)
+            return InputMoment(self._measured.read[kernel.position], is_exact=True)
+        input_moments = [self.on_edge(edge) for edge in kernel.edges]
+        if not input_moments:
+            return InputMoment(1.0, is_exact=False)
+        moment = sum(a.moment for a in input_moments) / len(input_moments)
         # Of several kernels in a layer, only the first may read the layer's input.
         is_first = kernel.key[1] == 0
-        is_exact = is_first and all(a.is_exact for a in arrivals)
-        return Arrival(max(moment, _NOTHING), is_exact)
+        is_exact = is_first and all(a.is_exact for a in input_moments)
+        return InputMoment(max(moment, _NOTHING), is_exact)
 
     def std_of_input(self, kernel: KernelRecord) -> float:
         """Returns the root mean square of the model input that a kernel starts from."""
         stds = [
-            self._scale.of(link.entry)
-            for link in kernel.links
-            if link.source is None and link.entry is not None
+            self._scale.of(edge.entry)
+            for edge in kernel.edges
+            if edge.source is None and edge.entry is not None
         ]
         return stds[0] if stds else self._scale.overall
 
-    def on_link(self, link: Link) -> Arrival:
-        """Returns what arrives at the end of a way."""
-        start, passages = self._start(link)
+    def on_edge(self, edge: Edge) -> InputMoment:
+        """Returns the second moment at the end of an edge."""
+        start, transforms = self._start(edge)
         moment, is_exact = start.moment, start.is_exact
-        kept = None if isinstance(link.source, Merge) else 0.0  # E[φ]²/E[φ²]
-        for passage in passages:
-            if passage.effect is Effect.NORMALIZATION:
-                moment, is_exact, kept = passage.mean_square, True, 0.0
-            elif passage.effect is Effect.ACTIVATION:
-                known = statistics_or_none(passage.activation)
+        kept = None if isinstance(edge.source, Merge) else 0.0  # E[φ]²/E[φ²]
+        for transform in transforms:
+            if transform.effect is Effect.NORMALIZATION:
+                moment, is_exact, kept = transform.mean_square, True, 0.0
+            elif transform.effect is Effect.ACTIVATION:
+                known = statistics_or_none(transform.activation)
                 # A kernel's output is normal, which a sum or an input need not be.
-                is_exact &= isinstance(link.source, int) and known is not None
+                is_exact &= isinstance(edge.source, int) and known is not None
                 kept = known.mean**2 / known.second_moment if known else None
                 if known is not None and math.isclose(moment, 1.0):
                     moment = known.second_moment
                 elif known is not None:
-                    moment, _ = moments_at(passage.activation, math.sqrt(moment))
-            elif passage.name in _WAVES:
+                    moment, _ = moments_at(transform.activation, math.sqrt(moment))
+            elif transform.name in _WAVES:
                 # E[sin²] and E[cos²] of a normal phase; of both side by side, 1/2.
-                moment = (1 + _WAVES[passage.name] * math.exp(-2 * moment)) / 2
+                moment = (1 + _WAVES[transform.name] * math.exp(-2 * moment)) / 2
                 is_exact = False
-            elif passage.effect in APPROXIMATE:
+            elif transform.effect in APPROXIMATE:
                 is_exact = False
-                largest = _of_name(_LARGEST, passage.name)
+                largest = _of_name(_LARGEST, transform.name)
                 if largest and kept:
                     moment, kept = moment * largest, 1.0
                 elif kept is not None:
-                    share = _averaged(kept, passage.name)
+                    share = _averaged(kept, transform.name)
                     moment, kept = moment * share, min(1.0, kept / share)
-        return Arrival(moment, is_exact)
+        return InputMoment(moment, is_exact)
 
-    def _start(self, link: Link) -> tuple[Arrival, tuple[Passage, ...]]:
+    def _start(self, edge: Edge) -> tuple[InputMoment, tuple[Transform, ...]]:
         """What is known of a signal, and what it passes from there on."""
-        for number, passage in reversed(list(enumerate(link.passages))):
-            moment = self._measured.after(passage)
+        for number, transform in reversed(list(enumerate(edge.transforms))):
+            moment = self._measured.after(transform)
             if moment is not None:
-                return Arrival(moment, is_exact=True), link.passages[number + 1 :]
-        return self._at_source(link), self._passages(link)
+                return InputMoment(moment, is_exact=True), edge.transforms[number + 1 :]
+        return self._at_source(edge), self._transforms(edge)
 
-    def _passages(self, link: Link) -> tuple[Passage, ...]:
+    def _transforms(self, edge: Edge) -> tuple[Transform, ...]:
         """What a signal passes; a recurrent state has its activation inside."""
-        if isinstance(link.source, int) and link.passages:
-            is_state = self._kernels[link.source].role == "recurrent"
-            if is_state and link.passages[0].effect is Effect.ACTIVATION:
-                return link.passages[1:]
-        return link.passages
+        if isinstance(edge.source, int) and edge.transforms:
+            is_state = self._kernels[edge.source].role == "recurrent"
+            if is_state and edge.transforms[0].effect is Effect.ACTIVATION:
+                return edge.transforms[1:]
+        return edge.transforms
 
-    def _at_source(self, link: Link) -> Arrival:
-        source = link.source
+    def _at_source(self, edge: Edge) -> InputMoment:
+        source = edge.source
         if source is None:
-            return Arrival(self._scale.of(link.entry) ** 2, is_exact=True)
+            return InputMoment(self._scale.of(edge.entry) ** 2, is_exact=True)
         if isinstance(source, Merge):
             if id(source) not in self._merged:
                 self._merged[id(source)] = self._at_merge(source)
             return self._merged[id(source)]
         kernel = self._kernels[source]
         is_exact = kernel.trainable and kernel.role not in _AVERAGING
-        return Arrival(self._stds.get(source, 1.0) ** 2, is_exact)
+        return InputMoment(self._stds.get(source, 1.0) ** 2, is_exact)
 
-    def _at_merge(self, merge: Merge) -> Arrival:
+    def _at_merge(self, merge: Merge) -> InputMoment:
         measured = self._measured.after(merge)
         if measured is not None:
-            return Arrival(measured, is_exact=True)
-        arrivals = [self.on_link(link) for link in merge.links]
-        moments = [arrival.moment for arrival in arrivals]
-        is_exact = all(arrival.is_exact for arrival in arrivals)
+            return InputMoment(measured, is_exact=True)
+        input_moments = [self.on_edge(edge) for edge in merge.edges]
+        moments = [input_moment.moment for input_moment in input_moments]
+        is_exact = all(input_moment.is_exact for input_moment in input_moments)
         if merge.effect is Effect.ADD:
-            return Arrival(sum(moments), is_exact)
+            return InputMoment(sum(moments), is_exact)
         if merge.effect is Effect.CONCATENATE:
             moment = sum(s * m for s, m in zip(merge.shares, moments, strict=True))
-            return Arrival(moment, is_exact=False)
-        return Arrival(math.prod(moments) if moments else 1.0, is_exact=False)
+            return InputMoment(moment, is_exact=False)
+        return InputMoment(math.prod(moments) if moments else 1.0, is_exact=False)
 
 
-def averaged(link: Link) -> float:
+def averaged(edge: Edge) -> float:
     """The share of a signal without mean that averages over positions leave."""
-    return math.prod(_averaged(0.0, passage.name) for passage in link.passages)
+    return math.prod(_averaged(0.0, transform.name) for transform in edge.transforms)
 
 
 def _averaged(kept: float, name: str) -> float:
