@@ -1,21 +1,13 @@
-"""Whether a model's graph is what runs, and what returns its outputs."""
+"""Whether a model's graph is what runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from keras_initlab._core.errors import UnsupportedModelError, message
-from keras_initlab._keras.private import (
-    all_layers,
-    functional_of,
-    has_nodes,
-    history_in_graph,
-    inbound_nodes,
-    is_of_keras,
-)
+from keras_initlab._keras.private import all_layers, has_nodes, is_of_keras
 
 
 def check_graph(model: Any) -> None:
@@ -39,23 +31,6 @@ def check_graph(model: Any) -> None:
 
 def _has_graph(model: Any) -> bool:
     return isinstance(model, keras.Sequential) or has_nodes(model)
-
-
-def output_operations(model: Any) -> Iterator[Any]:
-    """The operations that return what a model returns, nested models opened up."""
-    functional = functional_of(model) or model
-    for tensor in functional.outputs:
-        yield from _sources(tensor)
-
-
-def _sources(tensor: Any) -> Iterator[Any]:
-    operation, node, _ = history_in_graph(tensor)
-    if isinstance(operation, keras.Model) and _has_graph(operation):
-        yield from output_operations(operation)
-        for given in inbound_nodes(operation)[node].input_tensors:
-            yield from _sources(given)  # it may hand on what it is given
-    else:
-        yield operation
 
 
 def described(operation: Any) -> str:

@@ -35,7 +35,6 @@ from keras_initlab.observing import Reduction, mean_size_per_unit
 from ._model_graph import (
     check_graph,
     described,
-    output_operations,
 )
 from ._unit_axis import UnitAxis, after, normalized_axis
 
@@ -152,7 +151,6 @@ class _Graph:
         self.uses = Counter(id(call.operation) for call in self.calls)
         kernels = (kernel for call in self.calls for kernel in call.kernels)
         self.uses_of = Counter(id(kernel.variable) for kernel in kernels)
-        self.outputs = {id(one) for one in output_operations(model)}
         parts = all_layers(model)
         self.owners = Counter(id(v) for part in parts for v in own_variables(part))
         self.holders = Counter(id(one) for part in parts for one in sublayers(part))
@@ -195,7 +193,7 @@ class _Graph:
         operation = self.calls[index].operation
         activation = activation_of(operation)
         while activation is None:
-            if id(operation) in self.outputs:
+            if self.calls[index].is_output:
                 raise Skip("returns the model's output", is_usual=True)
             if len(self.readers[index]) != 1:
                 raise Skip("is read by other than one layer before an activation")
@@ -205,7 +203,7 @@ class _Graph:
                 raise Skip("has no activation", is_usual=True)
             axis = self._passed(index, axis, met)
             activation = activation_of(operation) if is_activation(operation) else None
-        if id(operation) in self.outputs:
+        if self.calls[index].is_output:
             raise Skip("returns the model's output", is_usual=True)
         _check_pointwise(operation, activation)
         if self.uses[id(operation)] > 1:  # of which the figures would be joined
@@ -214,7 +212,7 @@ class _Graph:
 
     def _to_readers(self, index: int, axis: UnitAxis, met: _Downstream) -> None:
         """Follows the units behind a call to all kernels that read them."""
-        if id(self.calls[index].operation) in self.outputs:
+        if self.calls[index].is_output:
             raise Skip("returns an output of the model")
         for reader in self.readers[index]:
             if self.calls[reader].kernels:

@@ -850,6 +850,23 @@ def inner_output():
     return keras.Model(given, [x, layers.Dense(2)(x)])
 
 
+class Passing(layers.Layer):
+    """Returns what a layer inside returns, which changes no unit."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = layers.Dropout(0.0)
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def passed_output():
+    given = keras.Input((5,))
+    x = layers.Dense(UNITS, "relu", name="units")(given)
+    return keras.Model(given, [Passing()(x), layers.Dense(2)(x)])
+
+
 def one_activation():
     given, relu = keras.Input((5,)), layers.ReLU(name="relu")
     x = relu(layers.Dense(UNITS, name="units")(given))
@@ -916,6 +933,7 @@ SKIPPED = {
         "(TimeDistributed)",
     ),
     "output": (two_outputs, "returns the model's output"),
+    "output of a custom layer": (passed_output, "returns an output of the model"),
     "output of a nested model": (inner_output, "returns the model's output"),
     "shared": (lambda: shared("units"), "is called several times"),
     "shared reader": (lambda: shared("reader"), "'reader' (Dense), which is called"),

@@ -179,11 +179,6 @@ def history_of(tensor: Any) -> Any:
     return _read(tensor, "_keras_history", None)
 
 
-def history_in_graph(tensor: Any) -> Any:
-    """`(operation, node_index, tensor_index)` of a tensor in a model's graph."""
-    return _read(tensor, "_keras_history")
-
-
 # What Keras notes at tensors and beside them ----------------------------------------
 
 

@@ -23,6 +23,7 @@ class Call:
         kernels: those of a layer, or what a custom layer hands to a raw operation.
         arguments: for each input, the name of the layer's argument.
         shapes: for each input, its shape.
+        is_output: whether the model returns what it returns.
     """
 
     operation: Any
@@ -32,3 +33,4 @@ class Call:
     kernels: tuple[Kernel, ...] = ()
     arguments: tuple[str, ...] = ()
     shapes: tuple[tuple[int | None, ...], ...] = ()
+    is_output: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -51,11 +52,19 @@ class Opener:
         functional = _functional(model)
         places = self._new_inputs(functional.inputs)
         self._follow(list(nodes_in(functional)), places, scope)
+        self._note_outputs(functional.outputs, places)
 
     def open_trace(self, trace: Trace, scope: tuple[str, ...] = ()) -> None:
         """Lists the calls of a traced layer with inputs of its own."""
         places = self._new_inputs(trace.inputs)
         self._follow(nodes_of(trace, places), places, scope)
+        self._note_outputs(trace.outputs, places)
+
+    def _note_outputs(self, tensors: Iterable[Any], places: Places) -> None:
+        for tensor in tensors:
+            place = source_of(tensor, places)
+            if place is not None and place.call >= 0:
+                self.flat[place.call] = replace(self.flat[place.call], is_output=True)
 
     def add_alone(self, layer: Any) -> None:
         """Lists a layer of which nothing but its kernels is known."""
