@@ -244,7 +244,9 @@ class _Graph:
         call = self.calls[index]
         operation = call.operation
         kernel = call.kernels[0]  # that meets the input first
-        inputs = kernel.reads
+        # Layers within a layer may read the units several times, and otherwise.
+        is_inside = isinstance(operation, keras.Layer) and kernel.layer is not operation
+        inputs = None if is_inside else kernel.reads
         if inputs is None or not is_as_recorded(operation) or len(call.inputs) != 1:
             raise Skip(f"goes into {described(operation)}")
         if channel_axis(operation) != axis.number:
