@@ -281,7 +281,7 @@ def test_it_is_plain_values():
     assert loaded["best"] == found.best == "a"
     assert loaded["verdict"] == found.verdict
     assert loaded["runs"][0]["curves"]["test_accuracy"] == [10, 80]
-    assert loaded["runs"][1]["metrics"]["final_accuracy"] is None
+    assert loaded["runs"][1]["metrics"]["final_accuracy"] == "nan"
     assert loaded["runs"][2] == {"label": "a", "seed": 1, "error": "E"}
     assert set(loaded["rankings"]) == set(found.metrics)
 

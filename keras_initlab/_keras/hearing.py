@@ -27,8 +27,6 @@ import keras
 from .private import is_of_keras
 from .replacing import held
 
-Through = Callable[[Any], Any]
-
 
 def runs_own_code_of_keras(layer: Any, name: str = "call") -> bool:
     """Whether a method of a layer is Keras's, with nothing of the user's in it."""
@@ -49,7 +47,7 @@ class Hearing:
         self._method = held(layer, name)
         # A cell keeps its dropout masks on itself: a stand-in would lose them.
         is_cell = hasattr(layer, "state_size")
-        self.has_stand_in = runs_own_code_of_keras(layer, name) and not is_cell
+        self._has_stand_in = runs_own_code_of_keras(layer, name) and not is_cell
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """Runs the method.
@@ -58,29 +56,19 @@ class Hearing:
             What it returns, and what the activation received: None if that was not
             heard.
         """
-        if not self.has_stand_in:
+        if not self._has_stand_in:
             return _overheard(self._layer, self._method, args, kwargs)
+        layer, activation = self._layer, self._layer.activation
         received: list[Any] = [None]
 
-        def noting(value: Any) -> Any:
+        def noting(value: Any, *args: Any, **kwargs: Any) -> Any:
             received[0] = value
-            return value
-
-        output = self.through(noting)(*args, **kwargs)
-        return output, received[0]
-
-    def through(self, function: Through) -> Callable[..., Any]:
-        """The method of a stand-in: what its activation receives passes a function."""
-        layer = self._layer
-        activation = layer.activation
-
-        def passed(value: Any, *args: Any, **kwargs: Any) -> Any:
-            value = function(value)
             return value if activation is None else activation(value, *args, **kwargs)
 
         stand_in = object.__new__(type(layer))
-        vars(stand_in).update(vars(layer), activation=passed)
-        return getattr(type(layer), self._name).__get__(stand_in)
+        vars(stand_in).update(vars(layer), activation=noting)
+        method = getattr(type(layer), self._name).__get__(stand_in)
+        return method(*args, **kwargs), received[0]
 
 
 def _overheard(

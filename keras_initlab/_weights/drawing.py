@@ -29,7 +29,7 @@ def draw(
         ValueError: if it draws NaN or Inf, or another shape.
     """
     shape = tuple(variable.shape)
-    seeded = _seeded(initializer, seed, layer, axes)
+    seeded = _seeded(initializer, seed, layer, axes, len(shape))
     with placed(Placement(layer, axes, variable=variable)):
         values = to_numpy(seeded(shape, dtype=variable.dtype))
     bad = values.size - np.count_nonzero(np.isfinite(values))
@@ -54,16 +54,23 @@ def draw_bias(layer: Any, bias: Any, seed: int) -> np.ndarray:
     return values
 
 
-def _seeded(initializer: Any, seed: int, layer: Any, axes: Any) -> Any:
+def _seeded(initializer: Any, seed: int, layer: Any, axes: Any, rank: int) -> Any:
     config = initializer.get_config() if hasattr(initializer, "get_config") else {}
     if "seed" not in config:
         return initializer
-    config = {**config, "seed": seed}
-    if kind_of(layer).hands_axes and axes is not None:
-        # Its `build` hands the axes over, too.
-        told = {"input_axes": axes.input_axes, "output_axes": axes.output_axes}
-        config |= {key: told[key] for key in told if config.get(key, 0) is None}
-    return type(initializer).from_config(config)
+    axes = handed_axes(layer, axes, rank, config)
+    return type(initializer).from_config({**config, "seed": seed, **axes})
+
+
+def handed_axes(
+    layer: Any, axes: Any, rank: int, config: dict[str, Any]
+) -> dict[str, Any]:
+    """The axes that a layer's `build` adds to the config of its initializer."""
+    is_open = "input_axes" in config and config["input_axes"] is None
+    if axes is None or not is_open or not kind_of(layer).hands_axes:
+        return {}
+    others = tuple(axis for axis in range(rank) if axis not in axes.inputs)
+    return {"input_axes": axes.inputs, "output_axes": others}
 
 
 def _name(initializer: Any) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 
 from .._core.arrays import as_numpy, to_numpy
 from .._keras.kinds import Kernel, kind_of, placed, standing
+from .drawing import handed_axes
 
 # Undo goes back by one; a sweep over seeds may leave many.
 _MOST_NOTES = 8
@@ -151,7 +152,9 @@ def _repeats(root: Any, kernel: Kernel, own: Any) -> bool:
 
 
 def _drawn_again(root: Any, kernel: Kernel, own: Any) -> np.ndarray:
-    initializer = _with_axes(own, kernel)
+    config = own.get_config()
+    axes = handed_axes(kernel.layer, kernel.axes, len(kernel.shape), config)
+    initializer = type(own).from_config({**config, **axes}) if axes else own
     if not _is_ours(own):
         return to_numpy(initializer(kernel.shape, dtype=kernel.variable.dtype))
     with placed(standing(root, kernel)):  # its seed depends on the place
@@ -161,15 +164,3 @@ def _drawn_again(root: Any, kernel: Kernel, own: Any) -> np.ndarray:
 def _is_ours(initializer: Any) -> bool:
     kinds = type(initializer).__mro__
     return any(kind.__module__.startswith("keras_initlab.") for kind in kinds)
-
-
-def _with_axes(initializer: Any, kernel: Kernel) -> Any:
-    """The initializer as an `EinsumDense` uses it, with the kernel's axes."""
-    config = initializer.get_config()
-    hands_axes = kind_of(kernel.layer).hands_axes
-    if not hands_axes or config.get("input_axes", 0) is not None:
-        return initializer
-    inputs = kernel.axes.inputs
-    others = tuple(i for i in range(len(kernel.shape)) if i not in inputs)
-    axes = {"input_axes": inputs, "output_axes": others}
-    return type(initializer).from_config({**config, **axes})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -139,8 +137,7 @@ class Comparison(Report[Run]):
         keys = [(run.label, run.seed) for run in finished]
         return pd.concat(parts, keys=keys, names=["initializer", "seed"]).reset_index()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns everything as plain values."""
+    def _values(self) -> dict[str, Any]:
         rankings = {
             metric: [vars(score) for score in self.ranking(metric)]
             for metric in self.metrics
@@ -156,10 +153,6 @@ class Comparison(Report[Run]):
             "rankings": rankings,
             "runs": [run.to_dict() for run in self.runs],
         }
-
-    def to_json(self, indent: int | None = 2) -> str:
-        """Returns `to_dict` as JSON text; what is no finite number is null."""
-        return json.dumps(_finite(self.to_dict()), indent=indent, allow_nan=False)
 
     def _title(self) -> str:
         seeds, batch = len(self.seeds), self.batch_size
@@ -181,12 +174,3 @@ class Comparison(Report[Run]):
 
     def __repr__(self) -> str:
         return as_text(self, _WIDTH)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    is_lost = isinstance(value, float) and not math.isfinite(value)
-    return None if is_lost else value

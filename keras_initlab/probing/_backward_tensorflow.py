@@ -15,13 +15,7 @@ class Backward:
     def run(
         self, function: Callable[[list[Any]], Any], values: Sequence[Any]
     ) -> tuple[Any, list[Any]]:
-        """Returns what `function` makes of the values: a loss, and its gradients.
-
-        Args:
-            function: of a list of tensors to a scalar.
-            values: what to differentiate by; None stands in the result for what the
-                loss does not depend on.
-        """
+        """Returns a loss and its gradients, as `_backward_jax`."""
         import tensorflow as tf
 
         tensors = [tf.convert_to_tensor(value) for value in values]

@@ -17,13 +17,7 @@ class Backward:
     def run(
         self, function: Callable[[list[Any]], Any], values: Sequence[Any]
     ) -> tuple[Any, list[Any]]:
-        """Returns what `function` makes of the values: a loss, and its gradients.
-
-        Args:
-            function: of a list of tensors to a scalar.
-            values: what to differentiate by; None stands in the result for what the
-                loss does not depend on.
-        """
+        """Returns a loss and its gradients, as `_backward_jax`."""
         import torch  # pyright: ignore[reportMissingImports]
 
         # Not the parameters themselves, whose `.grad` would be filled.
