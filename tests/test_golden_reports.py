@@ -166,7 +166,7 @@ def test_tables_hold_together(name):
     for shown in (signal, rules, signal.compare(rules)):
         lines = repr(shown).splitlines()
         assert max(map(len, lines)) <= 80
-        assert len(lines) < 30 + 5 * len(signal)
+        assert len(lines) < 30 + 6 * len(signal)
         assert all(line == line.rstrip() for line in lines)
 
 
