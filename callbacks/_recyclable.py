@@ -134,7 +134,7 @@ def recyclable(model: Any) -> tuple[dict[str, Recyclable], dict[str, Skip]]:
     found: dict[str, Recyclable] = {}
     skipped: dict[str, Skip] = {}
     for path, layer in operation_paths(model):
-        if isinstance(layer, keras.Layer) and own_kernels(layer).layouts:
+        if isinstance(layer, keras.Layer) and own_kernels(layer):
             try:
                 found[path] = graph.read(layer)
             except Skip as skip:

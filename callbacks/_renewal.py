@@ -100,7 +100,7 @@ def _renew_layer(
 ) -> None:
     layer = one.layer
     kernel, bias = (variable_of(layer, name) for name in ("kernel", "bias"))
-    axes = own_kernels(layer).layouts["kernel"]
+    axes = own_kernels(layer)["kernel"]
     seeds = (derive(seed, one.place, number) for number in itertools.count())
     drawn = draw(layer.kernel_initializer, kernel, next(seeds), layer, axes)
     changes.put(kernel, drawn, _masked(drawn.shape, units))

@@ -216,12 +216,7 @@ def test_tied_weights_are_told():
     assert (words.calls, words.is_tied) == (2, False)
 
 
-def test_heads_and_gates_are_told():
-    kernels = inspect(built("SubclassedGPT")).kernels
-    heads = {k.role: k.heads for k in kernels}
-    assert heads["query"] == heads["attention output"] == 4
-    assert heads["key"] == heads["value"] == 1  # grouped: four queries share one
-    assert heads["residual branch"] == heads["embedding"] == 0
+def test_gates_are_told():
     cells = inspect(built("stacked_cells")).kernels
     assert [k.gates for k in cells if k.role == "recurrent"] == [4, 3, 1]
 
@@ -345,13 +340,9 @@ def test_a_kernel_reads_its_own_argument():
     x = attention(query=query, key=key, value=value)
     model = keras.Model([queries, memory], dense("out", 2)(x))
     kernels = inspect(model).kernels
-    feeding = {k.role: sources(k, kernels) for k in kernels if k.heads}
-    assert feeding == {
-        "query": {"a"},
-        "key": {"b"},
-        "value": {"c"},
-        "attention output": {"value"},
-    }
+    feeding = {k.role: sources(k, kernels) for k in kernels}
+    expected = {"query": {"a"}, "key": {"b"}, "value": {"c"}}
+    assert feeding.items() >= {**expected, "attention output": {"value"}}.items()
 
 
 # ---- models that do not tell all ------------------------------------------------

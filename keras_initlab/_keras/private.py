@@ -117,11 +117,6 @@ def has_value(variable: Any) -> bool:
     return _read(variable, "_value") is not None
 
 
-def causal_padding(layer: Any) -> Any:
-    """The padding by which a convolution over time sees no future."""
-    return _read(layer, "_compute_causal_padding")()
-
-
 def given_width(layer: Any, default: int) -> int:
     """The width that a layer was made with, before quantization packed its kernel."""
     return _read(layer, "_orig_output_dim", default)

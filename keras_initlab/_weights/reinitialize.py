@@ -129,7 +129,7 @@ def _drawn(place: _Place, initializer: Any, base: int) -> np.ndarray:
 
 
 def _axes_of(place: _Place) -> KernelAxes | None:
-    for name, axes in own_kernels(place.layer).layouts.items():
+    for name, axes in own_kernels(place.layer).items():
         if variable_of(place.layer, name) is place.variable:
             return axes
     return None

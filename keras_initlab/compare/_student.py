@@ -55,6 +55,5 @@ def paired_difference(one: np.ndarray, other: np.ndarray) -> Difference:
     # the same. That shows no spread; it does not show that there is none.
     if pairs < 2 or not spread > 1e-12 * max(1.0, abs(mean)):
         return Difference(mean, math.nan, pairs)
-    return Difference(
-        mean, critical_value(pairs - 1) * spread / math.sqrt(pairs), pairs
-    )
+    margin = critical_value(pairs - 1) * spread / math.sqrt(pairs)
+    return Difference(mean, margin, pairs)

@@ -8,13 +8,13 @@ from typing import Any
 import keras
 
 from .._core.errors import NoKernelsError, message
-from .._keras.kinds import Effect, Kernel, kind_of
+from .._keras.kinds import Effect, Kernel, kind_of, steps_of
 from .._keras.paths import distinct
+from .._keras.private import all_layers, build_shapes
 from ._calls import Call
 from ._custom import is_opened
 from ._edges import Edges, own_activation
 from ._graph import read_calls
-from ._layers import heads, time_steps
 from ._operations import activation_of, effect_of
 from ._products import product_roles
 from ._records import Inspection, KernelRecord
@@ -113,29 +113,26 @@ class _Reader:
         is_last = number == len(found) - 1
         activation, normalizer = self._met(kernel, index, is_last)
         role = self._role(kernel, index, is_last)
-        branch = None
-        if role in _CLOSING and is_last:
-            branch = self.residual.numbers.get(index)
+        closes = role in _CLOSING and is_last
+        branch = self.residual.numbers.get(index) if closes else None
         return KernelRecord(
             position=position,
             key=(self.calls[index].key, number),
             path=path,
-            layer_path=path.rpartition("/")[0],
             role=role,
             activation=activation,
             normalization=type(normalizer).__name__ if normalizer else None,
             depth=self.depths[index],
             upstream=self.upstream[index],
             branches=0 if branch is None else self.residual.branches,
+            branch=branch,
             edges=self.edges.to(kernel, index, role),
             calls=len(uses),
             trainable=bool(kernel.variable.trainable),
             kernel=kernel,
-            branch=branch,
             is_tied=len(set(uses)) > 1,
-            heads=heads(self.calls[index].operation, role),
             normalizer=normalizer,
-            time_steps=time_steps(self.calls[index].operation, kernel.layer),
+            time_steps=_time_steps(self.calls[index].operation, kernel.layer),
         )
 
     def _positions(self) -> dict[int, int]:
@@ -228,3 +225,15 @@ def _user(operation: Any) -> Any:
     """What tells users of a kernel apart; a raw operation is new at every call."""
     is_layer = isinstance(operation, keras.Layer)
     return id(operation) if is_layer else type(operation).__name__
+
+
+def _time_steps(operation: Any, cell: Any) -> int | None:
+    """How many steps of its sequences a cell's layer was built for."""
+    layers = all_layers(operation) if isinstance(operation, keras.Layer) else ()
+    for layer in layers:
+        inner = steps_of(layer) if kind_of(layer).is_loop else ()
+        if any(cell in all_layers(one) for one in inner):
+            shapes = build_shapes(layer)
+            sequences = next(iter(shapes.values()), ())
+            return sequences[1] if len(sequences) > 1 else None
+    return None

@@ -90,19 +90,16 @@ class KernelRecord:
         key: tells it from all others by its place in the graph upstream alone: layers
             added elsewhere, names and other models do not change it. Seeds rest on it.
         path: the variable's path, unique in the model.
-        layer_path: the path of its layer.
         role: one of `ROLES`.
         activation: the activation its output really meets, None for linear.
         normalization: class name of a normalization between the two, or None.
         depth: number of kernels on the longest path from an input, itself included.
         upstream: position of the last kernel before it on that path, or None.
         branches: for a residual branch, how many branches the model has; else 0.
-        branch: which residual branch it closes, from 0 in the order of the model, or
-            None.
+        branch: which one it closes, from 0 in the order of the model, or None.
         edges: every edge on which a signal reaches it.
         calls: how often the model uses it.
         is_tied: whether different operations use it, as an encoder and a decoder.
-        heads: for a kernel of an attention layer, how many heads it serves; else 0.
         normalizer: the layer or operation that `normalization` names, or None.
         time_steps: over how many steps the recurrent layer runs that it is in; None if
             that is open, or it is in none.
@@ -113,7 +110,6 @@ class KernelRecord:
     position: int
     key: tuple[int, int]
     path: str
-    layer_path: str
     role: str
     activation: Any
     normalization: str | None
@@ -126,7 +122,6 @@ class KernelRecord:
     kernel: Kernel = field(repr=False)
     branch: int | None = None
     is_tied: bool = False
-    heads: int = 0
     normalizer: Any = field(default=None, repr=False)
     time_steps: int | None = None
 
@@ -197,11 +192,3 @@ class Inspection:
                 if isinstance(edge.source, int):
                     found[edge.source][id(reader)] = reader
         return {position: tuple(group.values()) for position, group in found.items()}
-
-    def longest_chain(self) -> tuple[KernelRecord, ...]:
-        """Returns the kernels on the longest path from an input to an output."""
-        last = max(self.kernels, key=lambda kernel: kernel.depth)
-        chain = [last]
-        while chain[-1].upstream is not None:
-            chain.append(self.kernels[chain[-1].upstream])
-        return tuple(reversed(chain))

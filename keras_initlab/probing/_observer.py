@@ -212,7 +212,7 @@ def has_kernel(operation: Any) -> bool:
     """Whether an operation owns a kernel itself; a recurrent layer by its cells."""
     if kind_of(operation).is_loop:
         return True
-    return isinstance(operation, keras.Layer) and bool(own_kernels(operation).layouts)
+    return isinstance(operation, keras.Layer) and bool(own_kernels(operation))
 
 
 def _is_embedding(operation: Any) -> bool:

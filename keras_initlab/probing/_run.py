@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import keras
@@ -16,7 +17,6 @@ from .._keras.kinds import kernels
 from .._keras.private import takes_training, with_own_loss
 from .._keras.running import recording
 from ..inspection import variable_paths
-from ._backend import adapter
 from ._figures import is_signal, measured
 from ._layers import LayerSignal, layer_signals
 from ._objective import Objective
@@ -45,7 +45,8 @@ class Passed:
 
 def run(model: Any, batch: Batch, objective: Objective, training: bool) -> Passed:
     """Runs the model forward and backward once, eagerly, and restores it."""
-    backward = adapter().Backward()
+    module = f"._backward_{keras.backend.backend()}"
+    backward = importlib.import_module(module, __package__).Backward()
     observer = Observer(model, backward)
     variables = [v for v in model.trainable_variables if _is_float(v)]
     meant = {id(v) for v in variables}

@@ -11,7 +11,7 @@ from ..._core.errors import UnbuiltModelError, message
 from ..private import given_width, sublayers
 from ._axes import Fans, KernelAxes
 from ._kind import Kind, Part
-from ._records import own_kernels, part_of, register, variable_of
+from ._records import is_of_known_kind, own_kernels, part_of, register, variable_of
 
 
 class Kernel(NamedTuple):
@@ -65,7 +65,7 @@ class Kernel(NamedTuple):
 
 def kernels(layer: keras.Layer) -> list[Kernel]:
     """Returns all kernels of a layer and of the layers inside it, in fixed order."""
-    layouts, is_known = own_kernels(layer)
+    layouts, is_known = own_kernels(layer), is_of_known_kind(layer)
     within = [kernel for inner in sublayers(layer) for kernel in kernels(inner)]
     # A wrapper may list the kernel of the layer within as its own.
     theirs = {id(kernel.variable) for kernel in within}

@@ -82,8 +82,6 @@ class Kind:
         roles: roles of the kernels of layers inside it, by these layers' names.
         operands: roles of the kernels whose outputs it multiplies, input by input.
         multiplies: whether it multiplies its two inputs with one another.
-        heads: maps it and the role of a kernel of a layer inside it to the number of
-            heads that the kernel serves.
         hands_axes: whether its `build` tells an initializer the axes of its kernel.
         steps: maps it to the layers that it runs step by step, the first one first.
         is_loop: whether these run in a loop, where their calls cannot be seen.
@@ -103,7 +101,6 @@ class Kind:
     roles: Mapping[str, str] = field(default_factory=dict)
     operands: tuple[str, ...] = ()
     multiplies: bool = False
-    heads: Callable[[Any, str], int] | None = None
     hands_axes: bool = False
     steps: Callable[[Any], Sequence[Any]] | None = None
     is_loop: bool = False

@@ -121,7 +121,7 @@ def _place(layers: Sequence[Any], variable: Any) -> Placement:
 
 
 def _axes_of(layer: Any, variable: Any) -> KernelAxes | None:
-    layouts = own_kernels(layer).layouts
+    layouts = own_kernels(layer)
     if variable.name in layouts:
         return layouts[variable.name]
     held = {name: variable_of(layer, name) for name in layouts}

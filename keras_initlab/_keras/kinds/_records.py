@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
@@ -23,19 +23,6 @@ _RECORDS = {**_signals.RECORDS, **_convolutions.RECORDS, **_recurrent.RECORDS}
 _registered: dict[type, Kind] = {}
 _known: weakref.WeakKeyDictionary[type, Kind] = weakref.WeakKeyDictionary()
 _UNKNOWN, _PART = Kind(), Part()
-
-
-class OwnKernels(NamedTuple):
-    """What the kernels are that a layer itself creates.
-
-    Attributes:
-        layouts: the axes, by name of the variable.
-        is_known: False if the layer is of no known kind and the axes are only
-            Keras's rule for the shape.
-    """
-
-    layouts: Mapping[str, KernelAxes]
-    is_known: bool = True
 
 
 def register(layer_class: type, kind: Kind) -> None:
@@ -85,15 +72,14 @@ def steps_of(layer: Any) -> Sequence[Any]:
     return steps(layer) if steps else ()
 
 
-def own_kernels(layer: Any) -> OwnKernels:
-    """Returns the kernels that a layer itself creates, in the order of creation.
+def own_kernels(layer: Any) -> Mapping[str, KernelAxes]:
+    """Returns the axes of the kernels that a layer itself creates, in that order.
 
-    The layer need not be built, except where it is of no known kind.
+    The layer need not be built, except where it is of no known kind: then the axes are
+    only Keras's rule for the shape.
     """
     tell = kind_of(layer).kernels
-    if tell is None:
-        return OwnKernels(_by_shape(layer), is_known=False)
-    return OwnKernels(_checked(type(layer), tell(layer)))
+    return _by_shape(layer) if tell is None else _checked(type(layer), tell(layer))
 
 
 def variable_of(layer: Any, name: str) -> keras.Variable | None:

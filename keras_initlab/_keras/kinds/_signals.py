@@ -31,13 +31,6 @@ def _norm_over_units(operation: Any, shape: Sequence[int | None]) -> float:
     return 1 / math.prod(size or 1 for size in sizes)
 
 
-def _heads(operation: Any, role: str) -> int:
-    names = ["num_heads", "num_query_heads"]
-    if role in ("key", "value"):
-        names.insert(0, "num_key_value_heads")
-    return next((getattr(operation, n) for n in names if hasattr(operation, n)), 0)
-
-
 def _matrix(operation: Any, rank: int, number: int) -> KernelAxes | None:
     if rank < 2:
         return None
@@ -59,7 +52,6 @@ def _tensordot(operation: Any, rank: int, number: int) -> KernelAxes | None:
 _NORM = Kind(effect=Effect.NORMALIZATION)
 _UNIT_NORM = Kind(effect=Effect.NORMALIZATION, mean_square=_norm_over_units)
 _ACTIVATION = Kind(effect=Effect.ACTIVATION, activation=lambda operation: operation)
-_MULTI_HEAD = Kind(roles=_ATTENTION, heads=_heads)
 _SAME = Kind(effect=Effect.SAME_UNITS)
 _SAME_PLACE = Kind(effect=Effect.SAME_UNITS, units=Units.SAME)
 _LINEAR = Kind(effect=Effect.CHANNEL_LINEAR)
@@ -128,8 +120,6 @@ RECORDS = {
         weight_axes=lambda one, _, number: einsum_axes(one.subscripts, number),
     ),
     **{n: Kind(use=Use.KERNEL, weight_axes=axes) for n, axes in _KERNELS.items()},
-    **_of_all(
-        "MultiHeadAttention GroupedQueryAttention", Kind(roles=_ATTENTION, heads=_heads)
-    ),
+    **_of_all("MultiHeadAttention GroupedQueryAttention", Kind(roles=_ATTENTION)),
     **_of_all("Attention AdditiveAttention", Kind(operands=("query", "value", "key"))),
 }

@@ -30,6 +30,6 @@ def _unchanged_source(operation: Any) -> Any:
     if len(nodes) != 1 or len(nodes[0].parent_nodes) != 1:
         return None
     node, (parent,) = nodes[0], nodes[0].parent_nodes
-    has_own = any(own_kernels(part).layouts for part in all_layers(operation))
+    has_own = any(own_kernels(part) for part in all_layers(operation))
     shapes = {tuple(one.shape) for one in (*node.input_tensors, *node.outputs)}
     return None if has_own or len(shapes) > 1 else parent.operation

@@ -121,12 +121,10 @@ class _Ears:
 
 def normalizing_by_batch(model: keras.Layer) -> list[Hook]:
     """What has batch normalization go by the batch while the model runs."""
-    found = {
-        id(layer): layer
-        for layer in all_layers(model)
-        if isinstance(layer, keras.layers.BatchNormalization)
-    }
-    return [(layer, "call", _by_batch(layer.call)) for layer in found.values()]
+    layers = {id(layer): layer for layer in all_layers(model)}.values()
+    kind = keras.layers.BatchNormalization
+    found = (layer for layer in layers if isinstance(layer, kind))
+    return [(layer, "call", _by_batch(layer.call)) for layer in found]
 
 
 def _by_batch(call: Callable[..., Any]) -> Callable[..., Any]:
