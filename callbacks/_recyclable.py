@@ -163,7 +163,8 @@ class _Graph:
         """Returns a layer with all that its units pass and meet, or raises `Skip`."""
         if not (is_as_recorded(layer) and part_of(layer, "kernel").is_plain):
             kind = type(layer).__name__
-            raise Skip(f"is a {kind}, neither dense nor a convolution", is_usual=True)
+            reason = f"is a {kind}, neither a dense layer of Keras nor a convolution"
+            raise Skip(reason, is_usual=True)
         places = [i for i, call in enumerate(self.calls) if call.operation is layer]
         if not places:
             raise Skip("lies inside another layer")

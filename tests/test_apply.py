@@ -665,3 +665,14 @@ def test_double_precision():
 
 def test_the_recommendation_is_its_public_type():
     assert isinstance(recommend(mlp(hidden=1)), Recommendation)
+
+
+def test_a_dry_run_moves_no_generator():
+    model = keras.Sequential([Input((8,)), layers.Dense(4)])
+    advice = recommend(model)
+    keras.utils.set_random_seed(5)
+    expected = ops.convert_to_numpy(keras.random.normal((4,)))
+    keras.utils.set_random_seed(5)
+    advice.apply(dry_run=True)
+    found = ops.convert_to_numpy(keras.random.normal((4,)))
+    np.testing.assert_array_equal(found, expected)

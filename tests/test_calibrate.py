@@ -634,6 +634,15 @@ class Tower(keras.Model):
         return self.head(ops.concatenate([image, self.inner(inputs["row"])], axis=-1))
 
 
+def test_without_a_draw_no_generator_moves():
+    model = mlp(hidden=1)
+    keras.utils.set_random_seed(5)
+    expected = to_numpy(keras.random.normal((4,)))
+    keras.utils.set_random_seed(5)
+    calibrate(model, data(6))
+    np.testing.assert_array_equal(to_numpy(keras.random.normal((4,))), expected)
+
+
 @slow_on_jax
 def test_subclassed_and_nested_models_with_several_inputs():
     model = Tower()
@@ -641,7 +650,7 @@ def test_subclassed_and_nested_models_with_several_inputs():
     model(x)
     calibrated = assert_calibrated(model, x)
     (row,) = calibrated.skipped  # the block's own weights
-    assert row.note == "no product with it was heard"
+    assert row.note == "what a LayerScaledBlock computes with it is not known"
     assert len(calibrated) == 7
 
 

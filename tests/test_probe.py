@@ -461,3 +461,11 @@ def test_layers_that_do_not_run_come_last():
     assert report[-1].calls == 0
     assert report[-1].weights[0].gradient_norm == 0
     assert "spare" in repr(report)
+
+
+def test_labels_of_another_shape_are_refused():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
+    model.compile("sgd", "mse")
+    x, y = np.ones((8, 6), "float32"), np.zeros((8, 4), "float32")
+    with pytest.raises(ValueError, match=r"`y` must .*\(8, 4\).* outputs .*\(8, 3\)"):
+        initlab.probe(model, x, y)

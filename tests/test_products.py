@@ -9,7 +9,7 @@ from keras import Input, layers, ops
 
 import keras_initlab
 from keras_initlab._keras.kinds import kernels
-from keras_initlab._keras.running import Listener, listening
+from keras_initlab._keras.running import Channels, Listener, listening
 
 
 class Custom(layers.Layer):
@@ -33,7 +33,6 @@ PRODUCTS = {
     "operator": (VECTOR, (6, 8), lambda x, w: x @ w, "bi,io->bo"),
     "operator, turned": ((6, 5), (8, 6), lambda x, w: w @ x, "bip,oi->bop"),
     "matmul, turned": ((6, 5), (8, 6), lambda x, w: ops.matmul(w, x), "bip,oi->bop"),
-    "value": (VECTOR, (6, 8), lambda x, w: ops.matmul(x, w.value), "bi,io->bo"),
     "tensor": (
         VECTOR,
         (6, 8),
@@ -167,6 +166,96 @@ class Heard(Listener):
     def on_product(self, product):
         self.products.append(product)
         return product.output
+
+
+class Squared(layers.Dense):
+    """Keras's layer, which uses its kernel unheard before it is heard."""
+
+    def call(self, x):
+        return ops.matmul(ops.matmul(x, ops.transpose(self.kernel)), self.kernel)
+
+
+class LowRank(layers.Layer):
+    """Multiplies by a product of weights."""
+
+    def __init__(self, turns):
+        super().__init__()
+        self.turns = turns
+
+    def build(self, shape):
+        size = (8, shape[-1]) if not self.turns else (shape[-1], 8)
+        self.down = self.add_weight((shape[-1], 8), "glorot_normal", name="down")
+        self.up = self.add_weight(size, "glorot_normal", name="up")
+
+    def call(self, x):
+        return x @ (self.down @ (ops.transpose(self.up) if self.turns else self.up))
+
+
+OUT_OF_PROPORTION = {
+    "squared": lambda: Squared(16),
+    "square of its own": lambda: Custom(
+        (16, 16), lambda x, w: ops.matmul(x, ops.matmul(w, ops.transpose(w)))
+    ),
+    "turned, then plain": lambda: Custom(
+        (16, 16), lambda x, w: ops.matmul(ops.matmul(x, ops.transpose(w)), w)
+    ),
+    "doubled, then plain": lambda: Custom(
+        (16, 16), lambda x, w: ops.matmul(ops.matmul(x, w * 2.0), w)
+    ),
+    "low rank": lambda: LowRank(False),
+    "low rank, turned": lambda: LowRank(True),
+    "by its value": lambda: Custom((16, 16), lambda x, w: ops.matmul(x, w.value)),
+}
+
+
+@pytest.mark.parametrize("kind", OUT_OF_PROPORTION)
+def test_what_does_not_compute_in_proportion_is_left(kind):
+    keras.utils.set_random_seed(0)
+    layer, last = OUT_OF_PROPORTION[kind](), layers.Dense(4)
+    model, x = keras.Sequential([Input((16,)), layer, last]), normal(64, 16)
+    before = [numbers(variable) for variable in layer.weights]
+    *own, head = keras_initlab.calibrate(model, x)
+    for row in own:
+        assert not row.is_changed
+        assert "is not known" in row.note or "in proportion" in row.note
+    for variable, value in zip(layer.weights, before, strict=True):
+        np.testing.assert_array_equal(numbers(variable), value)
+    assert head.is_changed
+    products = numbers(layer(x)) @ numbers(last.kernel)
+    assert products.std() == pytest.approx(1, rel=1e-3)
+
+
+def test_threads_calibrate_side_by_side():
+    def built():
+        return keras.Sequential([Input((6,)), layers.Dense(8, "relu"), layers.Dense(3)])
+
+    x, models, errors = normal(64, 6), [built() for _ in range(3)], []
+
+    def run(model):
+        try:
+            for _ in range(4):
+                keras_initlab.calibrate(model, x, overwrite=True)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(model,)) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    for model in models:
+        z = x @ numbers(model.layers[0].kernel)
+        assert z.std() == pytest.approx(1, rel=1e-3)
+
+
+def test_axes_that_dots_stand_for():
+    layer = Custom((4, 6, 3), lambda x, w: ops.einsum("...i,...io->...o", x, w))
+    layer.build((None, 4, 6))
+    listener = Heard(kernels(layer))
+    with listening(layer, listener):
+        layer(normal(8, 4, 6))
+    assert [product.channels for product in listener.products] == [Channels((), ())]
 
 
 def run_and_fail(model, listener):

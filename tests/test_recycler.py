@@ -14,6 +14,7 @@ from keras import layers, ops, optimizers
 from oracles import BACKEND, MODES, USUAL, needs_steps_per_execution
 from sklearn.datasets import load_digits
 
+import keras_initlab as initlab
 from keras_initlab.callbacks import DormantUnitRecycler, _recycler
 
 EXAMPLES, UNITS = 8, 6
@@ -968,6 +969,31 @@ def joined_attention():
     return keras.Model(given, layers.MultiHeadAttention(2, 3)(x, x))
 
 
+class Turned(layers.Dense):
+    """A dense layer whose kernel is `(outputs, inputs)`."""
+
+    def build(self, shape):
+        self._kernel = self.add_weight((self.units, shape[-1]), name="kernel")
+        self.bias = self.add_weight((self.units,), "zeros", name="bias")
+        self.built = True
+
+    def call(self, x):
+        return self.activation(ops.einsum("bi,oi->bo", x, self._kernel) + self.bias)
+
+
+def test_axes_of_a_users_own_are_no_units(monkeypatch):
+    from keras_initlab._keras.kinds import _records
+
+    monkeypatch.setattr(_records, "_registered", {})
+    monkeypatch.setattr(_records, "_known", {})
+    axes = initlab.KernelAxes(inputs=(1,), outputs=(0,))
+    initlab.register_fans(Turned, lambda layer: {"kernel": axes})
+    model = vector(Turned(UNITS, "relu", name="turned"), dense(2))
+    found, skipped = _recycler.recyclable(model)
+    assert not any("turned" in path for path in found)
+    assert any("turned" in path for path in skipped)
+
+
 @pytest.mark.parametrize("name", SKIPPED)
 def test_what_cannot_be_let_go_is_skipped(name):
     make, reason = SKIPPED[name]
@@ -995,8 +1021,8 @@ def test_each_layer_with_a_kernel_is_recycled_or_has_a_reason():
         model.fit(*data, verbose=0, callbacks=[recycler], epochs=2)
     (cell,) = (path for path in recycler.skipped if path.startswith("lstm"))
     assert recycler.skipped == {
-        "tokens": "is a Embedding, neither dense nor a convolution",
-        cell: "is a LSTMCell, neither dense nor a convolution",
+        "tokens": "is a Embedding, neither a dense layer of Keras nor a convolution",
+        cell: "is a LSTMCell, neither a dense layer of Keras nor a convolution",
         "linear": "has no activation",
         "added": f"goes into {add.name!r} (Add)",
         "head": f"goes into {add.name!r} (Add)",

@@ -11,6 +11,7 @@ import keras
 from .._core import seeds as _seeds
 from .._core.errors import (
     NoKernelsError,
+    UnsupportedModelError,
     check_count,
     check_flag,
     check_positive,
@@ -25,7 +26,7 @@ from .._weights.origins import note
 from .._weights.trained import check_untrained
 from .._weights.writing import write
 from ..initializers import Orthogonal
-from ..inspection import check_parts
+from ..inspection import check_parts, inspect
 from ._report import Calibrated
 from ._running import one_pass, reasons_to_leave
 from ._scaling import Wanted
@@ -62,16 +63,17 @@ def calibrate(
     time cannot be corrected while it runs: in recurrent layers the kernel is scaled by
     the standard deviation of the input projection (without bias and state), and the
     recurrent kernel drawn orthogonal for each gate. Positions that a mask hides count
-    as others do. A layer that overrides the `call` of Keras's is called twice, from
-    the same state: with its old kernel and with its new one. Left as they are, each
-    with its reason in the result: frozen and quantized kernels, those of custom layers
-    (but layers inside these are calibrated), those of a `call` that does not hand what
-    they compute to the layer's activation, or does not compute in proportion to them,
-    those whose output is constant or holds fewer than 8 values, and those that the
-    pass does not reach. Biases keep their values; if these vary, the kernel's factor
-    takes that into account. Embeddings are brought to the standard deviation as well;
-    where most of their rows are looked up in few steps they learn faster from a small
-    one, as `recommend` gives them: leave them out with `only`.
+    as others do. In custom layers, and in a `call` of your own, a kernel is heard where
+    it meets a signal in a function of `keras.ops` that multiplies (`matmul`, `dot`,
+    `tensordot`, `einsum`, `take`, a convolution) or in the operator `@`. Such a model
+    runs once more, to see that all products are what they were scaled to be. Left as
+    they are, each with its reason in the result: frozen and quantized kernels, those
+    that are not heard, those whose layer does not compute in proportion to them, and
+    those whose output is constant or holds fewer than 8 values. Biases keep their
+    values; if these vary, the kernel's factor takes that into account. Embeddings are
+    brought to the standard deviation as well; where most of their rows are looked up in
+    few steps they learn faster from a small one, as `recommend` gives them: leave them
+    out with `only`.
 
     Args:
         model: a built Keras model or layer of any kind.
@@ -138,11 +140,13 @@ def calibrate(
     check_flag("overwrite", overwrite)
     if seed is not None:
         seed = check_count("seed", seed, usual=0, least=0)
-    base = _seeds.fresh() if seed is None else seed
+    if seed is None and (orthogonal or any(map(_is_drawn, kernels(model)))):
+        seed = _seeds.fresh()
+    base = seed or 0
     with unchanged(model):
         batch = read_batch(model, x, "x").x
         check_parts(model, batch)
-        meant = _meant(model, only)
+        meant = _looked_into(model, batch, _meant(model, only))
         if not overwrite:
             _check_untrained(model, meant, is_part=only is not None)
         reasons = reasons_to_leave(model, meant)
@@ -157,6 +161,11 @@ def calibrate(
     return Calibrated(applied, rows)
 
 
+def _is_drawn(kernel: Kernel) -> bool:
+    """Whether a pass begins with another kernel, whatever is asked for."""
+    return kernel.name == "recurrent_kernel"
+
+
 def _meant(
     model: keras.Model, only: Sequence[Any] | Callable[[Kernel], bool] | None
 ) -> list[Kernel]:
@@ -166,6 +175,18 @@ def _meant(
             message("`model` must have at least one kernel.", f"model={model.name!r}")
         )
     return chosen(found, only, lambda kernel: kernel.variable.path)
+
+
+def _looked_into(model: Any, batch: Any, meant: list[Kernel]) -> list[Kernel]:
+    """The kernels, those of custom layers as a look into these shows them."""
+    if all(kernel.is_known for kernel in meant):
+        return meant
+    try:
+        records = inspect(model, batch).kernels
+    except (UnsupportedModelError, NoKernelsError):
+        return meant
+    found = {id(record.variable): record.kernel for record in records}
+    return [one if one.is_known else found.get(id(one.variable), one) for one in meant]
 
 
 def _check_untrained(
@@ -193,7 +214,5 @@ def _drawn(
         )
         for position, kernel in enumerate(meant)
         if id(kernel.variable) not in reasons
-        and (
-            kernel.name == "recurrent_kernel" or (orthogonal and kernel.axes.input_axes)
-        )
+        and (_is_drawn(kernel) or (orthogonal and kernel.axes.input_axes))
     }

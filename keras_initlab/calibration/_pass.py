@@ -20,6 +20,7 @@ from ._folding import Folding
 from ._report import CalibratedKernel
 from ._scaling import OutOfSightError, Scaling, Wanted, centered, scaling
 
+_SAMPLE = 4096  # numbers of a product, at least
 _LARGE = 100.0  # weights times less stay within every dtype
 
 
@@ -31,6 +32,7 @@ class Pass(Listener):
 
     Attributes:
         rows: what became of each kernel, by the variable's id.
+        samples: some of what the model went on with behind each that was scaled.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Pass(Listener):
     ):
         super().__init__(kernels)
         self.rows: dict[int, CalibratedKernel] = {}
+        self.samples: dict[int, np.ndarray] = {}
         self._wanted = {id(kernel.variable): wanted(kernel) for kernel in kernels}
         self._scope = scope
         self._folding = folding
@@ -127,7 +130,9 @@ class Pass(Listener):
         values = values * _multiplier(found.factors, wide)
         if wanted.center:
             self._center(values, bias)
-        return _as_type(values, dtype)
+        values = _as_type(values, dtype)
+        self.samples[id(kernel.variable)] = _sample(values)
+        return values
 
     def _is_folded(self, kernel: Kernel, factors: np.ndarray, wanted: Wanted) -> bool:
         if self._folding is None or wanted.center or kernel.name == "depthwise_kernel":
@@ -173,6 +178,46 @@ class Pass(Listener):
     def _set(self, variable: Any, value: Any) -> None:
         self._changed[id(variable)] = variable
         self._scope.add_update((variable, value))
+
+
+class Check(Listener):
+    """Hears whether scaled kernels compute what they were scaled for.
+
+    Args:
+        kernels: the kernels.
+        samples: what the model went on with behind each of them.
+
+    Attributes:
+        off: id of the variable of the first kernel that computes something else.
+    """
+
+    def __init__(self, kernels: Sequence[Kernel], samples: Mapping[int, np.ndarray]):
+        super().__init__([one for one in kernels if id(one.variable) in samples])
+        self._samples = samples
+        self.off: int | None = None
+
+    def on_product(self, product: Product) -> Any:
+        """Compares what a kernel computes at its first call."""
+        key = id(product.kernel.variable)
+        del self._open[key]
+        found, meant = _sample(product.output), self._samples[key]
+        dtype = keras.backend.standardize_dtype(product.output.dtype)
+        most = _ROUNDING.get(dtype, 1e-3) * np.linalg.norm(meant)
+        is_off = found.shape != meant.shape or np.linalg.norm(found - meant) > most
+        if is_off and self.off is None:
+            self.off = key
+        return product.output
+
+
+# Of weights, inputs and products, relative to what is computed.
+_ROUNDING = {"float16": 2.0**-7, "bfloat16": 2.0**-4}
+
+
+def _sample(tensor: Any) -> np.ndarray:
+    """Some of a tensor's numbers, the same ones each time."""
+    flat = ops.reshape(tensor, (-1,))
+    some = flat[:: max(1, flat.shape[0] // _SAMPLE)]
+    return to_numpy(ops.cast(some, "float32"))
 
 
 def _as_type(tensor: Any, dtype: str) -> Any:

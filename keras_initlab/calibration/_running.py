@@ -8,14 +8,16 @@ from typing import Any
 import keras
 
 from .._core.arrays import as_tensor
+from .._core.random import rewinding
 from .._core.transaction import within
-from .._keras.kinds import Kernel
+from .._keras.hearing import runs_own_code_of_keras
+from .._keras.kinds import Hook, Kernel
 from .._keras.private import all_layers, takes_training
 from .._keras.replacing import all_replaced
-from .._keras.running import listening, normalizing_by_batch
+from .._keras.running import Listener, listening, normalizing_by_batch
 from ..inspection import all_built
 from ._folding import Folding
-from ._pass import Pass
+from ._pass import Check, Pass
 from ._scaling import Wanted
 
 
@@ -44,21 +46,46 @@ def one_pass(
         training: the mode in which the model runs.
         normalizes_by_batch: whether batch normalization alone runs as in training.
     """
-    scope = keras.StatelessScope(state_mapping=list(_values(model, kernels, starts)))
+    values = list(_values(model, kernels, starts))
+    scope = keras.StatelessScope(state_mapping=values)
     is_inference = not (training or normalizes_by_batch)
     folding = Folding(model, scope) if is_inference else None
     run = Pass(kernels, reasons, wanted, scope, folding)
+    set_hooks = normalizing_by_batch(model) if normalizes_by_batch else []
+    rewind = rewinding()
+    folded = folding.hooks() if folding else []
+    _hear(model, batch, run, scope, set_hooks + folded, training)
+    run.finish()
+    if all(map(runs_own_code_of_keras, all_layers(model))):
+        return run
+    # A `call` of the user's own may have used a kernel before it was heard, or twice.
+    rewind()
+    check = Check(kernels, run.samples)
+    mapping = {id(one): (one, value) for one, value in [*values, *run.changed()]}
+    scope = keras.StatelessScope(state_mapping=list(mapping.values()))
+    _hear(model, batch, check, scope, set_hooks, training)
+    if check.off is None:
+        return run
+    rewind()
+    reasons = {**reasons, check.off: "its layer does not compute in proportion to it"}
+    return one_pass(
+        model, batch, kernels, wanted, reasons, starts, training, normalizes_by_batch
+    )
+
+
+def _hear(
+    model: keras.Model,
+    batch: Any,
+    listener: Listener,
+    scope: keras.StatelessScope,
+    set_hooks: Sequence[Hook],
+    training: bool = False,
+) -> None:
+    """Runs a model in a scope, with a listener."""
     mode = {"training": training} if takes_training(model) else {}
-    set_hooks = folding.hooks() if folding else []
-    if normalizes_by_batch:
-        set_hooks += normalizing_by_batch(model)
+    heard = listening(model, listener)
     try:
-        contexts = (
-            all_built(model),
-            scope,
-            all_replaced(set_hooks),
-            listening(model, run),
-        )
+        contexts = (all_built(model), scope, all_replaced(set_hooks), heard)
         within(contexts, lambda: model(batch, **mode))
     except Exception as error:
         shapes = keras.tree.map_structure(lambda leaf: str(tuple(leaf.shape)), batch)
@@ -67,8 +94,6 @@ def one_pass(
             f"{shapes}. The weights are unchanged."
         )
         raise
-    run.finish()
-    return run
 
 
 def reasons_to_leave(model: keras.Model, kernels: Sequence[Kernel]) -> dict[int, str]:
@@ -84,6 +109,9 @@ def reasons_to_leave(model: keras.Model, kernels: Sequence[Kernel]) -> dict[int,
             reason = "quantized"
         elif not kernel.variable.trainable:
             reason = "frozen"
+        elif not kernel.is_known:
+            kind = type(kernel.layer).__name__
+            reason = f"what a {kind} computes with it is not known"
         elif id(kernel.layer) in normalized:
             reason = "spectral normalization gives it its scale"
         else:

@@ -11,6 +11,7 @@ from keras import ops
 
 from .._activations import name_of
 from .._core.arrays import to_numpy
+from .._core.errors import message
 from .._core.transaction import within
 from .._keras.batch import Batch
 from .._keras.kinds import kernels
@@ -53,11 +54,19 @@ def run(model: Any, batch: Batch, objective: Objective, training: bool) -> Passe
     rest = [v for v in model.variables if id(v) not in meant]
     fixed = [(v, ops.stop_gradient(v.value)) for v in rest]
 
+    def loss_of(outputs: Any) -> Any:
+        try:
+            return objective.compute(batch, outputs)
+        except Exception as error:  # each backend has its own
+            if batch.y is None:
+                raise
+            raise ValueError(_no_labels(batch.y, outputs, objective)) from error
+
     def forward(values: list[Any]) -> Any:
         mapping = [*zip(variables, values, strict=True), *fixed]
         mode = {"training": training} if takes_training(model) else {}
         scope = keras.StatelessScope(state_mapping=mapping, collect_losses=True)
-        loss = within([scope], lambda: objective.compute(batch, model(batch.x, **mode)))
+        loss = within([scope], lambda: loss_of(model(batch.x, **mode)))
         observer.is_forward = False
         return ops.multiply(ops.cast(loss, "float32"), objective.scale)
 
@@ -139,3 +148,16 @@ def _broken(observer: Observer) -> tuple[str, int] | None:
 
 def _is_float(variable: Any) -> bool:
     return keras.backend.is_float_dtype(variable.dtype)
+
+
+def _no_labels(labels: Any, outputs: Any, objective: Objective) -> str:
+    """That labels do not go with what the model returns."""
+    given, returned = (
+        [tuple(leaf.shape) for leaf in keras.tree.flatten(one)]
+        for one in (labels, outputs)
+    )
+    return message(
+        "`y` must be what the loss takes beside the model's outputs.",
+        f"y of shape {given} for outputs of shape {returned} and the loss "
+        f"{objective.name!r}",
+    )

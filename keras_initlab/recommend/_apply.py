@@ -39,12 +39,13 @@ def apply_rows(
     check_flag("dry_run", dry_run)
     if seed is not None:
         seed = check_count("seed", seed, usual=0, least=0)
-    base = _seeds.fresh() if seed is None else seed
+    base = _seeds.fresh() if seed is None and not dry_run else seed
     candidates = [row for row in rows if row.initializer is not None]
     meant = [row for row in chosen(rows, only, _path) if row.initializer is not None]
     fresh: list[tuple[Any, np.ndarray]] = []
     kernels = None
-    with unchanged(model):
+    with unchanged(model):  # the seed of a dry run included
+        base = _seeds.fresh() if base is None else base
         if not overwrite:
             check_untrained(model, meant, is_part=len(meant) < len(candidates))
         for row in meant:

@@ -31,7 +31,7 @@ def measured_choices(
     model: keras.Model, inspection: Inspection, choices: Sequence[Choice]
 ) -> list[Choice]:
     """Returns the choices with what `apply` does about their scale in their reasons."""
-    reasons = _reasons(model, [record.kernel for record in inspection.kernels])
+    reasons = reasons_to_leave(model, [record.kernel for record in inspection.kernels])
     return [
         choice
         if choice.initializer is None or record.role == "recurrent"
@@ -61,7 +61,7 @@ def calibrated(
     def wanted(kernel: Kernel) -> Wanted:
         return _wanted(row_of[id(kernel.variable)])
 
-    reasons = _reasons(model, kernels)
+    reasons = reasons_to_leave(model, kernels)
     starts = {id(variable): value for variable, value in fresh}
     run = one_pass(
         model, batch, kernels, wanted, reasons, starts, normalizes_by_batch=True
@@ -69,17 +69,6 @@ def calibrated(
     values = {id(variable): (variable, value) for variable, value in fresh}
     values |= {id(variable): (variable, value) for variable, value in run.changed()}
     return list(values.values()), [run.rows[key] for key in row_of]
-
-
-def _reasons(model: keras.Model, kernels: Sequence[Kernel]) -> dict[int, str]:
-    unknown = {
-        id(
-            kernel.variable
-        ): f"what a {type(kernel.layer).__name__} computes with it is not known"
-        for kernel in kernels
-        if not kernel.is_known
-    }
-    return {**unknown, **reasons_to_leave(model, kernels)}
 
 
 def _measured(choice: Choice, reason: str | None) -> Choice:

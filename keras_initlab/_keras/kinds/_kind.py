@@ -111,6 +111,8 @@ class Kind:
     def over(self, other: Kind) -> Kind:
         """This record, completed by that of the class above."""
         mine = {name: value for name, value in vars(self).items() if _says(value)}
+        if self.kernels is not None:
+            mine["parts"] = self.parts  # of other kernels the class above knows nothing
         return Kind(**{**vars(other), **mine})
 
 

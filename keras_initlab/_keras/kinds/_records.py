@@ -22,7 +22,7 @@ from ._kind import Kind, Part
 _RECORDS = {**_signals.RECORDS, **_convolutions.RECORDS, **_recurrent.RECORDS}
 _registered: dict[type, Kind] = {}
 _known: weakref.WeakKeyDictionary[type, Kind] = weakref.WeakKeyDictionary()
-_UNKNOWN, _PART = Kind(), Part()
+_UNKNOWN = Kind()
 
 
 def register(layer_class: type, kind: Kind) -> None:
@@ -57,8 +57,7 @@ def is_as_recorded(operation: Any) -> bool:
 
 def part_of(layer: Any, name: str) -> Part:
     """Returns what is known of a layer's kernel by its name, beside its axes."""
-    part = kind_of(layer).parts.get(name)
-    return part or _PART if is_of_known_kind(layer) else _guessed(layer, name)
+    return kind_of(layer).parts.get(name) or _guessed(layer, name)
 
 
 def is_of_known_kind(layer: Any) -> bool:
@@ -119,7 +118,7 @@ def _by_shape(layer: Any) -> Mapping[str, KernelAxes]:
 
 
 def _guessed(layer: Any, name: str) -> Part:
-    """What the name of a kernel says in a layer of no known kind."""
+    """What the name of a kernel says of which no record tells."""
     bias = None if name in ("depthwise_kernel", "recurrent_kernel") else "bias"
     if "recurrent" in name:
         return Part(bias, role="recurrent")

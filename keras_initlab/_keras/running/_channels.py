@@ -18,7 +18,7 @@ class Channels:
     """The channels of a kernel's output.
 
     Attributes:
-        in_output: the output's axes that count them, from the end.
+        in_output: the output's axes that count them, from the end; none if not known.
         in_kernel: the kernel's axes that count them, in the same order.
     """
 
@@ -101,6 +101,8 @@ def _tensordot(given: Operands) -> Channels:
 def _einsum(given: Operands) -> Channels:
     operands, output = given.arguments[0].replace(" ", "").split("->")
     weight = operands.split(",")[given.number - 1]
+    if "." in weight or len(set(weight)) < len(weight):
+        return Channels((), ())  # which axes are its own cannot be told
     # What dots stand for is counted from their other end.
     labels = output.replace("...", "")
     start = 0 if output.endswith("...") else -len(labels)

@@ -17,7 +17,7 @@ import keras
 
 from ..kinds import Hook, Kernel, kind_of
 from ..private import all_layers, backend_module, tensor_class
-from ..replacing import InPlace, all_replaced
+from ..replacing import InPlace, all_replaced, held
 from ._channels import OPERATIONS, Operands
 from ._listener import Listener
 
@@ -64,12 +64,12 @@ class _Ears:
 
     def operator(self) -> Callable[[Any, Any], Any]:
         """The operator `@` of the backend's tensors."""
-        matmul = tensor_class().__matmul__
+        matmul = held(tensor_class(), "__matmul__")
         return lambda one, other: self._call("matmul", matmul, (one, other), {})
 
     def function(self, module: Any, name: str) -> Callable[..., Any]:
         """A function of a module of the backend."""
-        function = getattr(module, name)
+        function = held(module, name)
 
         def called(*args: Any, **kwargs: Any) -> Any:
             if name == "separable_conv" and not self._is_inside:
@@ -101,7 +101,7 @@ class _Ears:
 
     def _heard(self, name: str, given: Sequence[Any], output: Any) -> Any:
         number, kernel = self._kernel_in(given)
-        if kernel is None:
+        if kernel is None or self._are_weights(name, given, number):
             return output
         rank = len(kernel.variable.shape)
         operands = Operands(given, number, rank, len(output.shape))
@@ -109,6 +109,14 @@ class _Ears:
         if channels is None:
             return output
         return self._listener.heard(kernel, output, channels)
+
+    def _are_weights(self, name: str, given: Sequence[Any], number: int) -> bool:
+        """Whether a kernel meets another weight, and no signal."""
+        others = [one for i, one in enumerate(given) if i != number]
+        if name == "separable_conv":
+            return False
+        is_variable = any(isinstance(one, keras.Variable) for one in others)
+        return is_variable or self._kernel_in(others)[1] is not None
 
     def _kernel_in(self, given: Sequence[Any]) -> tuple[int, Kernel | None]:
         """The last kernel among arguments, and its number."""
