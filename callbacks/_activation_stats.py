@@ -80,13 +80,8 @@ class ActivationStatsLogger(ObservingCallback):
         ValueError: for an argument out of range, or layers that the model lacks.
 
     Example:
-        >>> model = keras.Sequential(
-        ...     [
-        ...         keras.Input((4,)),
-        ...         keras.layers.Dense(3, "relu"),
-        ...         keras.layers.Dense(1),
-        ...     ]
-        ... )
+        >>> layers = [keras.layers.Dense(3, "relu"), keras.layers.Dense(1)]
+        >>> model = keras.Sequential([keras.Input((4,)), *layers])
         >>> model.compile("sgd", "mse")
         >>> stats = ActivationStatsLogger(every=1)
         >>> x, y = np.ones((8, 4)), np.zeros((8, 1))

@@ -86,13 +86,8 @@ class DeadReLULogger(ObservingCallback):
         ValueError: for an argument out of range, or layers that the model lacks.
 
     Example:
-        >>> model = keras.Sequential(
-        ...     [
-        ...         keras.Input((4,)),
-        ...         keras.layers.Dense(3, "relu"),
-        ...         keras.layers.Dense(1),
-        ...     ]
-        ... )
+        >>> layers = [keras.layers.Dense(3, "relu"), keras.layers.Dense(1)]
+        >>> model = keras.Sequential([keras.Input((4,)), *layers])
         >>> _ = model.layers[0].bias.assign([0.0, -100.0, 0.0])
         >>> model.compile("sgd", "mse")
         >>> dead = DeadReLULogger(every=1)

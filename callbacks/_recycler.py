@@ -90,13 +90,8 @@ class DormantUnitRecycler(ObservingCallback):
         ValueError: for an argument out of range, or layers that the model lacks.
 
     Example:
-        >>> model = keras.Sequential(
-        ...     [
-        ...         keras.Input((4,)),
-        ...         keras.layers.Dense(3, "relu"),
-        ...         keras.layers.Dense(1),
-        ...     ]
-        ... )
+        >>> layers = [keras.layers.Dense(3, "relu"), keras.layers.Dense(1)]
+        >>> model = keras.Sequential([keras.Input((4,)), *layers])
         >>> _ = model.layers[0].bias.assign([0.0, -100.0, 0.0])
         >>> model.compile("adam", "mse")
         >>> recycler = DormantUnitRecycler(every=1, seed=0)
