@@ -32,7 +32,7 @@ class Pass(Listener):
 
     Attributes:
         rows: what became of each kernel, by the variable's id.
-        samples: some of what the model went on with behind each that was scaled.
+        samples: some of what each that was scaled computes, if that is to be checked.
     """
 
     def __init__(
@@ -42,10 +42,12 @@ class Pass(Listener):
         wanted: Callable[[Kernel], Wanted],
         scope: keras.StatelessScope,
         folding: Folding | None = None,
+        is_to_check: bool = False,
     ):
         super().__init__(kernels)
         self.rows: dict[int, CalibratedKernel] = {}
         self.samples: dict[int, np.ndarray] = {}
+        self._is_to_check = is_to_check
         self._wanted = {id(kernel.variable): wanted(kernel) for kernel in kernels}
         self._scope = scope
         self._folding = folding
@@ -131,7 +133,8 @@ class Pass(Listener):
         if wanted.center:
             self._center(values, bias)
         values = _as_type(values, dtype)
-        self.samples[id(kernel.variable)] = _sample(values)
+        if self._is_to_check:
+            self.samples[id(kernel.variable)] = _sample(values)
         return values
 
     def _is_folded(self, kernel: Kernel, factors: np.ndarray, wanted: Wanted) -> bool:

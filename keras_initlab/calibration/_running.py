@@ -50,15 +50,16 @@ def one_pass(
     scope = keras.StatelessScope(state_mapping=values)
     is_inference = not (training or normalizes_by_batch)
     folding = Folding(model, scope) if is_inference else None
-    run = Pass(kernels, reasons, wanted, scope, folding)
+    # A `call` of the user's own may use a kernel before it is heard, or twice.
+    is_own = not all(map(runs_own_code_of_keras, all_layers(model)))
+    run = Pass(kernels, reasons, wanted, scope, folding, is_own)
     set_hooks = normalizing_by_batch(model) if normalizes_by_batch else []
     rewind = rewinding()
     folded = folding.hooks() if folding else []
     _hear(model, batch, run, scope, set_hooks + folded, training)
     run.finish()
-    if all(map(runs_own_code_of_keras, all_layers(model))):
+    if not is_own:
         return run
-    # A `call` of the user's own may have used a kernel before it was heard, or twice.
     rewind()
     check = Check(kernels, run.samples)
     mapping = {id(one): (one, value) for one, value in [*values, *run.changed()]}
