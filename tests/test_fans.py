@@ -330,3 +330,17 @@ BAD_AXES = {
 def test_read_axes_refuses(arguments, received):
     with pytest.raises(ValueError, match=received):
         read_axes(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "received"),
+    [
+        ({"inputs": (0,), "outputs": (0,)}, r"inputs=\(0,\), outputs=\(0,\)"),
+        ({"inputs": (0,), "outputs": (1,), "window": (0,)}, r"window=\(0,\)"),
+        ({"inputs": (0,), "outputs": (1,), "groups": 0}, "groups=0"),
+        ({"inputs": (0,), "outputs": (1,), "stride": 0}, "stride=0"),
+    ],
+)
+def test_axes_that_contradict_each_other_are_refused(arguments, received):
+    with pytest.raises(ValueError, match=f"name an axis once.*{received}"):
+        keras_initlab.KernelAxes(**arguments)

@@ -16,7 +16,6 @@ from .._core.errors import message
 from .._core.random import rewinding
 from .._keras.kinds import Kernel, variable_of
 from .._keras.running import Bias, Listener, Product, bias_of
-from ._folding import Folding
 from ._report import CalibratedKernel
 from ._scaling import OutOfSightError, Scaling, Wanted, centered, scaling
 
@@ -41,7 +40,6 @@ class Pass(Listener):
         reasons: Mapping[int, str],
         wanted: Callable[[Kernel], Wanted],
         scope: keras.StatelessScope,
-        folding: Folding | None = None,
         is_to_check: bool = False,
     ):
         super().__init__(kernels)
@@ -50,7 +48,6 @@ class Pass(Listener):
         self._is_to_check = is_to_check
         self._wanted = {id(kernel.variable): wanted(kernel) for kernel in kernels}
         self._scope = scope
-        self._folding = folding
         self._changed: dict[int, Any] = {}
         for key, reason in reasons.items():
             self._close(key, Scaling(note=reason))
@@ -126,9 +123,6 @@ class Pass(Listener):
         found = self._scale(product, values, bias, wanted)
         if found.factors is None:
             return output
-        is_alone = values is output and bias.is_zero
-        if is_alone and self._is_folded(kernel, found.factors, wanted):
-            return output
         values = values * _multiplier(found.factors, wide)
         if wanted.center:
             self._center(values, bias)
@@ -136,11 +130,6 @@ class Pass(Listener):
         if self._is_to_check:
             self.samples[id(kernel.variable)] = _sample(values)
         return values
-
-    def _is_folded(self, kernel: Kernel, factors: np.ndarray, wanted: Wanted) -> bool:
-        if self._folding is None or wanted.center or kernel.name == "depthwise_kernel":
-            return False
-        return self._folding.takes(kernel.layer, factors)
 
     def _scale(
         self, product: Product, values: Any, bias: Bias, wanted: Wanted

@@ -16,7 +16,6 @@ from .._keras.private import all_layers, takes_training
 from .._keras.replacing import all_replaced
 from .._keras.running import Listener, listening, normalizing_by_batch
 from ..inspection import all_built
-from ._folding import Folding
 from ._pass import Check, Pass
 from ._scaling import Wanted
 
@@ -48,15 +47,12 @@ def one_pass(
     """
     values = list(_values(model, kernels, starts))
     scope = keras.StatelessScope(state_mapping=values)
-    is_inference = not (training or normalizes_by_batch)
-    folding = Folding(model, scope) if is_inference else None
     # A `call` of the user's own may use a kernel before it is heard, or twice.
     is_own = not all(map(runs_own_code_of_keras, all_layers(model)))
-    run = Pass(kernels, reasons, wanted, scope, folding, is_own)
+    run = Pass(kernels, reasons, wanted, scope, is_own)
     set_hooks = normalizing_by_batch(model) if normalizes_by_batch else []
     rewind = rewinding()
-    folded = folding.hooks() if folding else []
-    _hear(model, batch, run, scope, set_hooks + folded, training)
+    _hear(model, batch, run, scope, set_hooks, training)
     run.finish()
     if not is_own:
         return run

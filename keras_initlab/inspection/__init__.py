@@ -5,10 +5,8 @@ from .._keras.paths import layer_paths as layer_paths
 from .._keras.paths import operation_paths as operation_paths
 from .._keras.paths import operations_in_sight as operations_in_sight
 from .._keras.paths import variable_paths as variable_paths
-from ._custom import is_opened as is_opened
 from ._graph import read_calls as read_calls
 from ._inspect import inspect as inspect
-from ._nodes import nodes_in as nodes_in
 from ._operations import activation_name as activation_name
 from ._operations import activation_of as activation_of
 from ._operations import effect_of as effect_of
@@ -37,9 +35,7 @@ __all__ = [
     "fans",
     "inspect",
     "is_activation",
-    "is_opened",
     "layer_paths",
-    "nodes_in",
     "operation_paths",
     "operations_in_sight",
     "variable_paths",

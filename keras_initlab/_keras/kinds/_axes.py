@@ -60,6 +60,13 @@ class KernelAxes:
     upsampling: int = 1
     gates: int = 1
 
+    def __post_init__(self) -> None:
+        named = (*self.inputs, *self.outputs, *self.window)
+        counts = (self.groups, self.stride, self.upsampling, self.gates)
+        if len(set(named)) < len(named) or min(counts) < 1:
+            rule = "`KernelAxes` must name an axis once, and count from 1."
+            raise ValueError(message(rule, repr(self)))
+
     def fans(self, shape: Sequence[int]) -> Fans:
         """Returns the fans of a kernel of this `shape`."""
         window = math.prod(shape[axis] for axis in self.window)
