@@ -2,7 +2,7 @@ import keras
 import pytest
 from keras import layers
 
-from keras_initlab import UnbuiltModelError, fans
+from keras_initlab import KernelAxes, UnbuiltModelError, fans
 from keras_initlab._keras.kinds import read_axes
 
 
@@ -343,4 +343,4 @@ def test_read_axes_refuses(arguments, received):
 )
 def test_axes_that_contradict_each_other_are_refused(arguments, received):
     with pytest.raises(ValueError, match=f"name an axis once.*{received}"):
-        keras_initlab.KernelAxes(**arguments)
+        KernelAxes(**arguments)
