@@ -1,4 +1,4 @@
-"""The rule table, against a second implementation and by hand."""
+"""The rule table, against conditions of its own for each method, and by hand."""
 
 import itertools
 import math
@@ -11,14 +11,6 @@ from keras import layers
 import keras_initlab
 
 SHALLOW, DEEP, VERY_DEEP = "shallow", "deep", "very_deep"
-TABLE = {
-    "relu": ("he_normal", "adaptive_he", "spectral_norm"),
-    "leaky_relu": ("he_normal", "he_normal", "adaptive_he"),
-    "sigmoid": ("xavier_normal", "xavier_normal", "layer_sequential"),
-    "tanh": ("xavier_normal", "xavier_normal", "layer_sequential"),
-    "selu": ("lecun_normal", "lecun_normal", "lecun_normal"),
-}
-OTHER = ("he_normal", "he_normal", "he_normal")
 ALTERNATIVES = {
     "he_normal": ("he_uniform", "adaptive_he"),
     "xavier_normal": ("xavier_uniform", "lecun_normal"),
@@ -33,36 +25,75 @@ ADVICE = {  # in the order of the advice, with words that each must hold
 }
 
 
+class Network:
+    """What the rules ask of a network."""
+
+    def __init__(self, widths, activation):
+        ratios = [after / before for before, after in itertools.pairwise(widths)]
+        self.name, self.hidden = activation.lower(), len(widths) - 2
+        self.issues = {
+            "wide_layers": max(widths) > 1000,
+            "narrow_bottleneck": any(width < 10 for width in widths[1:-1]),
+            "very_deep": self.hidden > 20,
+            "irregular_width": any(not 0.1 <= ratio <= 10 for ratio in ratios),
+        }
+        self.params = sum((a + 1) * b for a, b in itertools.pairwise(widths))
+
+    def is_one_of(self, *names):
+        return self.name in names
+
+    @property
+    def starts_from_he(self):
+        """Whether the table says He's plain rule."""
+        most = {"relu": 3, "leaky_relu": 10}.get(self.name, math.inf)
+        others = self.is_one_of("sigmoid", "tanh", "selu")
+        return not others and self.hidden <= most
+
+    @property
+    def starts_from_xavier(self):
+        return self.is_one_of("sigmoid", "tanh") and self.hidden <= 10
+
+
+# The first whose condition holds is the method.
+METHODS = {
+    "spectral_norm": lambda one: (
+        one.hidden > 20 or (one.is_one_of("relu") and one.hidden > 10)
+    ),
+    "width_aware": lambda one: (
+        one.issues["irregular_width"] and (one.starts_from_he or one.starts_from_xavier)
+    ),
+    "adaptive_he": lambda one: (
+        (one.is_one_of("relu") and one.hidden > 3)
+        or (one.is_one_of("leaky_relu") and one.hidden > 10)
+        or (one.issues["wide_layers"] and one.starts_from_he)
+    ),
+    "layer_sequential": lambda one: (
+        one.is_one_of("sigmoid", "tanh") and one.hidden > 10
+    ),
+    "xavier_normal": lambda one: one.starts_from_xavier,
+    "lecun_normal": lambda one: one.is_one_of("selu"),
+    "he_normal": lambda one: True,
+}
+
+
 def oracle(widths, activation):
-    name, hidden = activation.lower(), len(widths) - 2
-    ratios = [after / before for before, after in itertools.pairwise(widths)]
-    found = {
-        "wide_layers": max(widths) > 1000,
-        "narrow_bottleneck": min(widths[1:-1], default=10) < 10,
-        "very_deep": hidden > 20,
-        "irregular_width": max(ratios) > 10 or min(ratios) < 0.1,
-    }
-    depth = SHALLOW if hidden <= 3 else DEEP if hidden <= 10 else VERY_DEEP
-    base = TABLE.get(name, OTHER)[(SHALLOW, DEEP, VERY_DEEP).index(depth)]
-    method = base
-    if found["wide_layers"] and base == "he_normal":
-        method = "adaptive_he"
-    if found["irregular_width"] and base in ("he_normal", "xavier_normal"):
-        method = "width_aware"
-    if found["very_deep"]:
-        method = "spectral_norm"
-    confidence = 0.9 if name in ("relu", "sigmoid", "tanh") else 0.8
-    if sum(found.values()) > 2:
+    one = Network(widths, activation)
+    issues = tuple(name for name in ISSUES if one.issues[name])
+    method = next(name for name, holds in METHODS.items() if holds(one))
+    confidence = 0.9 if one.is_one_of("relu", "sigmoid", "tanh") else 0.8
+    if len(issues) > 2:
         confidence -= 0.2
     return {
         "method": method,
-        "confidence": round(min(0.95, max(0.3, confidence)), 12),
+        "confidence": round(confidence, 12),
         "alternatives": ALTERNATIVES.get(method, ("he_normal", "xavier_normal")),
-        "issues": tuple(name for name in ISSUES if found[name]),
-        "advice": tuple(words for name, words in ADVICE.items() if found[name]),
-        "depth_category": depth,
-        "hidden": hidden,
-        "params": sum((a + 1) * b for a, b in itertools.pairwise(widths)),
+        "issues": issues,
+        "advice": tuple(words for name, words in ADVICE.items() if name in issues),
+        "depth_category": (SHALLOW, DEEP, VERY_DEEP)[
+            (one.hidden > 3) + (one.hidden > 10)
+        ],
+        "hidden": one.hidden,
+        "params": one.params,
     }
 
 
@@ -105,7 +136,7 @@ def random_network(rng):
     return widths, NAMES[rng.integers(len(NAMES))]
 
 
-def test_ten_thousand_random_networks_agree_with_the_second_implementation(rng):
+def test_ten_thousand_random_networks_agree_with_the_conditions(rng):
     combinations, methods = set(), set()
     for _ in range(10_000):
         widths, activation = random_network(rng)
