@@ -472,7 +472,9 @@ def test_a_single_unit_far_from_zero_is_not_saturated(activation, depth, rng):
     else:
         assert std == pytest.approx(1, abs=1e-3)
         assert abs(mean) <= 1
-    assert not probe(model, x).findings
+    # Of many sigmoids the means are most of the signal, whatever their scale.
+    found = {finding.kind for finding in probe(model, x).findings}
+    assert found <= ({"vanishing signal"} if depth > 4 else set())
 
 
 def transformer(attention=None):
@@ -1159,7 +1161,8 @@ def check_zoo(name):
     entry = zoo.ZOO[name]
     model, x = entry.build(), entry.example(32)
     calibrated = assert_calibrated(model, x)
-    assert all(row.note.endswith("is not known") for row in calibrated.skipped)
+    unheard = ("is not known", "no product with it was heard")  # a table of positions
+    assert all(row.note.endswith(unheard) for row in calibrated.skipped)
     assert len(calibrated) > len(calibrated.skipped)
 
 
