@@ -58,9 +58,10 @@ def run(model: Any, batch: Batch, objective: Objective, training: bool) -> Passe
         try:
             return objective.compute(batch, outputs)
         except Exception as error:  # each backend has its own
-            if batch.y is None:
+            given, returned = map(_shapes, (batch.y, outputs))
+            if batch.y is None or given == returned:
                 raise
-            raise ValueError(_no_labels(batch.y, outputs, objective)) from error
+            raise ValueError(_no_labels(given, returned, objective)) from error
 
     def forward(values: list[Any]) -> Any:
         mapping = [*zip(variables, values, strict=True), *fixed]
@@ -150,12 +151,14 @@ def _is_float(variable: Any) -> bool:
     return keras.backend.is_float_dtype(variable.dtype)
 
 
-def _no_labels(labels: Any, outputs: Any, objective: Objective) -> str:
+def _shapes(tensors: Any) -> list[tuple[int, ...]]:
+    return [
+        tuple(leaf.shape) for leaf in keras.tree.flatten(tensors) if leaf is not None
+    ]
+
+
+def _no_labels(given: Any, returned: Any, objective: Objective) -> str:
     """That labels do not go with what the model returns."""
-    given, returned = (
-        [tuple(leaf.shape) for leaf in keras.tree.flatten(one)]
-        for one in (labels, outputs)
-    )
     return message(
         "`y` must be what the loss takes beside the model's outputs.",
         f"y of shape {given} for outputs of shape {returned} and the loss "

@@ -31,7 +31,7 @@ def listening(model: keras.Layer, listener: Listener) -> Iterator[None]:
     Calls in other threads are not heard. Kernels of recurrent layers are heard on the
     whole sequence before the loop over it runs.
     """
-    operations = all_replaced(_operations(listener), only_here=True)
+    operations = all_replaced(_operations(model, listener), only_here=True)
     with all_replaced(_loops(model, listener)), operations:
         yield
 
@@ -46,8 +46,8 @@ def _loops(model: keras.Layer, listener: Listener) -> list[Hook]:
     ]
 
 
-def _operations(listener: Listener) -> list[Hook]:
-    ears = _Ears(listener)
+def _operations(model: keras.Layer, listener: Listener) -> list[Hook]:
+    ears = _Ears(listener, {id(variable) for variable in model.variables})
     found: list[Hook] = [(tensor_class(), "__matmul__", ears.operator())]
     for module_name, names in OPERATIONS.items():
         module = backend_module(module_name)
@@ -58,8 +58,8 @@ def _operations(listener: Listener) -> list[Hook]:
 class _Ears:
     """Stand-ins for the operations that multiply by kernels."""
 
-    def __init__(self, listener: Listener):
-        self._listener = listener
+    def __init__(self, listener: Listener, weights: set[int]):
+        self._listener, self._weights = listener, weights
         self._is_inside = False  # an operation of the backend may call another
 
     def operator(self) -> Callable[[Any, Any], Any]:
@@ -115,8 +115,8 @@ class _Ears:
         others = [one for i, one in enumerate(given) if i != number]
         if name == "separable_conv":
             return False
-        is_variable = any(isinstance(one, keras.Variable) for one in others)
-        return is_variable or self._kernel_in(others)[1] is not None
+        is_weight = any(id(one) in self._weights for one in others)
+        return is_weight or self._kernel_in(others)[1] is not None
 
     def _kernel_in(self, given: Sequence[Any]) -> tuple[int, Kernel | None]:
         """The last kernel among arguments, and its number."""
