@@ -31,9 +31,9 @@ def as_table(x):
     return pytest.importorskip("pandas").DataFrame(x)
 
 
-def as_dataset(*parts):
+def as_dataset(first, *others):
     tf = pytest.importorskip("tensorflow")
-    nest = parts if len(parts) > 1 else parts[0]
+    nest = (first, *others) if others else first
     return tf.data.Dataset.from_tensor_slices(nest).batch(64)
 
 

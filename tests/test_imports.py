@@ -167,7 +167,7 @@ def test_public_packages_list_what_they_offer(name):
     module = importlib.import_module(name)
     assert all(hasattr(module, one) for one in module.__all__)
     assert not any(one.startswith("_") for one in module.__all__)
-    text = pydoc.render_doc(module, renderer=pydoc.plaintext)
+    text = pydoc.plain(pydoc.render_doc(module))
     assert all(one in text for one in module.__all__)
 
 

@@ -123,7 +123,8 @@ def test_update_ratios_are_a_further_panel():
 @pytest.mark.parametrize("place", [(1, 3), (0, 2), (slice(0, 2), slice(2, 5))])
 @pytest.mark.parametrize("value", [NAN, INF])
 def test_what_is_not_finite_is_painted(place, value):
-    norms = changed(*place, value)
+    row, column = place
+    norms = changed(row, column, value)
     heat, _ = plots.gradient_norms(logger(norms)).axes
     assert legend(heat) == ["NaN or infinite"]
     painted = ~np.ma.getmaskarray(meshes(heat)[1].get_array())
