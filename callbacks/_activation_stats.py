@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_initlab._core.errors import message
+from keras_initlab._keras.kinds import looks_up
 from keras_initlab._keras.paths import own_variables
 from keras_initlab.diagnosis import NOT_FINITE, SignalRules
 from keras_initlab.inspection import activation_of
@@ -246,7 +246,7 @@ def _has_kernel(operation: Any) -> bool:
 
 def _places(operation: Any) -> tuple[Place, ...]:
     """Where statistics are taken; each tensor once."""
-    if isinstance(operation, keras.layers.Embedding):
+    if looks_up(operation):
         return ("output",)  # token numbers are no signal, whatever their dtype
     if activation_of(operation) is None:
         return ("input", "output")

@@ -132,6 +132,17 @@ def test_calibrate():
         assert gate_of(layer, read).std() == pytest.approx(1, rel=1e-3)
 
 
+def test_each_kernel_has_the_bias_that_its_record_names():
+    model, x = network(), images()
+    keras_initlab.calibrate(model, x, center_bias=True)
+    layer = model.get_layer("gated")
+    gate = gate_of(layer, before(model, "gated", x)) + numbers(layer.gate_bias)
+    value = value_of(layer, before(model, "gated", x)) + numbers(layer.bias)
+    for product in (gate, value):
+        np.testing.assert_allclose(product.mean(axis=(0, 1, 2)), 0, atol=1e-4)
+    assert np.abs(numbers(layer.gate_bias)).max() > 1e-3
+
+
 def test_probe():
     model, x = network(), images()
     model.compile("sgd", "mse")

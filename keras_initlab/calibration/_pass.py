@@ -76,21 +76,21 @@ class Pass(Listener):
         self._scope.state_mapping.update({**before, **kept})
         rewind()
 
-    def keep(self, layer: Any, name: str, note: str) -> None:
+    def on_recurrent(self, layer: Any, name: str) -> None:
         """Has a kernel written with the values that the pass began with."""
         variable = variable_of(layer, name)
         if id(variable) in self._open:
             self._changed[id(variable)] = variable
-            self._close(id(variable), Scaling(note=note))
+            self._close(id(variable), Scaling(note="orthogonal for each gate"))
 
     def value(self, variable: Any) -> Any:
         """What the model runs with in a variable's place, in the variable's dtype."""
         return self._scope.get_current_value(variable)
 
-    def kernel_with(self, value: Any) -> Kernel | None:
-        """The kernel, still to be calibrated, of which this is the very value."""
+    def kernel_with(self, operand: Any) -> Kernel | None:
+        """The kernel, still to be calibrated, whose very value is an operand."""
         waiting = self._open.values()
-        return next((k for k in waiting if self.value(k.variable) is value), None)
+        return next((k for k in waiting if self.value(k.variable) is operand), None)
 
     def finish(self) -> None:
         """Leaves the kernels that are still to be calibrated."""

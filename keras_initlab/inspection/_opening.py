@@ -49,7 +49,7 @@ class Opener:
 
     def open_model(self, model: Any, scope: tuple[str, ...] = ()) -> None:
         """Lists the calls of a Sequential or Functional model with its own inputs."""
-        functional = _functional(model)
+        functional = functional_of(model)
         places = self._new_inputs(functional.inputs)
         self._follow(list(nodes_in(functional)), places, scope)
         self._note_outputs(functional.outputs, places)
@@ -159,7 +159,7 @@ class Opener:
         return len(self.flat) - 1
 
     def _open_nested(self, model: Any, reading: _Reading) -> list[Place]:
-        inner = _functional(model)
+        inner = functional_of(model)
         given = reading.each()
         places = self._new_inputs(
             tensor
@@ -296,7 +296,3 @@ class _Reading:
             return self._sources[number]
         key = key_of("weight", self.key, number)
         return self._opener.learned(weight, key, self.scope)
-
-
-def _functional(model: Any) -> Any:
-    return functional_of(model)

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from .._activations import asymptotes
-from .._keras.kinds import kind_of, own_kernels, part_of, steps_of
+from .._keras.kinds import kind_of, looks_up, own_kernels, steps_of
 from .._keras.paths import own_variables
 from .._keras.private import copy_notes, has_logits
 from .._keras.running import OperationEvent
@@ -127,7 +127,7 @@ class Observer:
             one.bad.append(broken(numbers))
             return
         mask = call.mask_at("output") if value is call.output else None
-        if self._is_numeric(call.inputs) and not _is_embedding(one.operation):
+        if self._is_numeric(call.inputs) and not looks_up(one.operation):
             one.inputs.append(self._taken(call.inputs, call.mask_at("input")))
         if one.activation is not None and self._is_numeric(call.preactivation):
             before = call.preactivation
@@ -213,7 +213,3 @@ def has_kernel(operation: Any) -> bool:
     if kind_of(operation).is_loop:
         return True
     return isinstance(operation, keras.Layer) and bool(own_kernels(operation))
-
-
-def _is_embedding(operation: Any) -> bool:
-    return part_of(operation, "embeddings").role == "embedding"

@@ -7,7 +7,6 @@ and `_placement` the one that is just being drawn.
 
 from ._axes import Fans as Fans
 from ._axes import KernelAxes as KernelAxes
-from ._axes import keras_axes as keras_axes
 from ._axes import keras_fans as keras_fans
 from ._axes import read_axes as read_axes
 from ._kernels import Kernel as Kernel
@@ -27,6 +26,7 @@ from ._placement import standing as standing
 from ._records import is_as_recorded as is_as_recorded
 from ._records import is_of_known_kind as is_of_known_kind
 from ._records import kind_of as kind_of
+from ._records import looks_up as looks_up
 from ._records import own_kernels as own_kernels
 from ._records import part_of as part_of
 from ._records import register as register

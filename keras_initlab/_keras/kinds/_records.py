@@ -60,6 +60,11 @@ def part_of(layer: Any, name: str) -> Part:
     return kind_of(layer).parts.get(name) or _guessed(layer, name)
 
 
+def looks_up(operation: Any) -> bool:
+    """Whether an operation looks rows up by numbers, which are no signal."""
+    return isinstance(operation, keras.layers.Embedding)
+
+
 def is_of_known_kind(layer: Any) -> bool:
     """Whether the record of a layer tells its kernels."""
     return kind_of(layer).kernels is not None

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import keras
 
 from ..hearing import Hearing
-from ..kinds import kind_of
+from ..kinds import kind_of, looks_up
 from ..private import mask_of
 from ..replacing import InPlace, all_replaced, held
 
@@ -68,7 +68,7 @@ class OperationEvent:
             if previous is None:
                 previous = keras.tree.map_structure(mask_of, self.inputs)
             is_masked = any(one is not None for one in keras.tree.flatten(previous))
-            if is_masked or isinstance(layer, keras.layers.Embedding):
+            if is_masked or looks_up(layer):
                 mask = layer.compute_mask(self.inputs, previous)
         return mask
 

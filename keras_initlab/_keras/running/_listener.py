@@ -47,8 +47,8 @@ class Listener:
         """What the model shall go on with in the place of a product."""
         return product.output
 
-    def keep(self, layer: Any, name: str, note: str) -> None:
-        """Is told that a kernel is not listened to, and why."""
+    def on_recurrent(self, layer: Any, name: str) -> None:
+        """Is told of a cell's kernel for its state, which is not listened to."""
 
     def value(self, variable: Any) -> Any:
         """What the model runs with in a variable's place, in the variable's dtype."""
@@ -58,8 +58,8 @@ class Listener:
         """The kernel, still listened to, whose variable is an operand, or None."""
         return self._open.get(id(operand))
 
-    def kernel_with(self, value: Any) -> Kernel | None:
-        """The kernel, still listened to, of which this is the very value, or None."""
+    def kernel_with(self, operand: Any) -> Kernel | None:
+        """The kernel, still listened to, whose very value is an operand, or None."""
         return None
 
     def is_open(self, layer: Any, name: str) -> bool:
@@ -85,7 +85,7 @@ class Listener:
                 cell_product(cell, ops.cast(inputs, cell.compute_dtype), cell.kernel)
             finally:
                 self._is_in_cell = False
-        self.keep(cell, "recurrent_kernel", "orthogonal for each gate")
+        self.on_recurrent(cell, "recurrent_kernel")
 
     def rehearsal(self) -> AbstractContextManager[Any]:
         """Has what is computed in the block change nothing but kernels."""

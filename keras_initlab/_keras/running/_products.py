@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -37,10 +37,9 @@ def listening(model: keras.Layer, listener: Listener) -> Iterator[None]:
 
 
 def _loops(model: keras.Layer, listener: Listener) -> list[Hook]:
-    layers = {id(layer): layer for layer in all_layers(model)}.values()
     return [
         (owner, name, InPlace(getattr(owner, name), value))
-        for layer in layers
+        for layer in _distinct_layers(model)
         if (loop := kind_of(layer).loop) is not None
         for owner, name, value in loop(layer, listener)
     ]
@@ -120,25 +119,28 @@ class _Ears:
 
     def _kernel_in(self, given: Sequence[Any]) -> tuple[int, Kernel | None]:
         """The last kernel among arguments, and its number."""
-        for number in reversed(range(len(given))):
-            kernel = self._listener.kernel_of(given[number])
-            if kernel is not None:
-                return number, kernel
-        if self._listener.is_in_loop:
-            return -1, None  # a loop has many operations, and is not listened to
-        for number in reversed(range(len(given))):
-            kernel = self._listener.kernel_with(given[number])
-            if kernel is not None:
-                return number, kernel
+        finders = [self._listener.kernel_of]
+        if not self._listener.is_in_loop:  # of many operations, which would take long
+            finders.append(self._listener.kernel_with)
+        for find in finders:
+            for number in reversed(range(len(given))):
+                if (kernel := find(given[number])) is not None:
+                    return number, kernel
         return -1, None
 
 
 def normalizing_by_batch(model: keras.Layer) -> list[Hook]:
     """What has batch normalization go by the batch while the model runs."""
-    layers = {id(layer): layer for layer in all_layers(model)}.values()
-    kind = keras.layers.BatchNormalization
-    found = (layer for layer in layers if isinstance(layer, kind))
-    return [(layer, "call", _by_batch(layer.call)) for layer in found]
+    return [
+        (layer, "call", _by_batch(layer.call))
+        for layer in _distinct_layers(model)
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+
+
+def _distinct_layers(model: keras.Layer) -> Collection[Any]:
+    """The layers of a model, a shared one once."""
+    return {id(layer): layer for layer in all_layers(model)}.values()
 
 
 def _by_batch(call: Callable[..., Any]) -> Callable[..., Any]:
