@@ -16,7 +16,7 @@ from typing import Any
 import keras
 
 from .._core.errors import message
-from .replacing import replaced
+from .replacing import held, replaced
 
 _NOTHING = object()
 
@@ -172,6 +172,39 @@ def outbound_nodes(operation: Any) -> list[Any]:
 def history_of(tensor: Any) -> Any:
     """`(operation, node_index, tensor_index)` of a symbolic tensor, else None."""
     return _read(tensor, "_keras_history", None)
+
+
+def note_call(operation: Any, args: Any, kwargs: Any, outputs: Any) -> None:
+    """Notes a call of an operation on symbolic tensors."""
+    _node_class()(operation, args, kwargs, outputs)
+
+
+def taking_tensors_alone() -> list[tuple[Any, str, Any]]:
+    """What has nodes keep, of all that a call returns, the symbolic tensors."""
+    node = _node_class()
+    former = held(node, "__init__")
+
+    def init(
+        self: Any,
+        operation: Any,
+        call_args: Any = None,
+        call_kwargs: Any = None,
+        outputs: Any = None,
+    ) -> None:
+        flat = keras.tree.flatten(outputs)
+        tensors = [one for one in flat if isinstance(one, keras.KerasTensor)]
+        former(self, operation, call_args, call_kwargs, tensors)
+
+    return [(node, "__init__", init)]
+
+
+def _node_class() -> Any:
+    return _imported("keras.src.ops.node", "Node")
+
+
+def control_flow(name: str) -> Any:
+    """The class of a condition or loop on symbolic tensors."""
+    return _imported("keras.src.ops.core", name)
 
 
 # What Keras notes at tensors and beside them ----------------------------------------

@@ -14,7 +14,7 @@ from .._keras.private import build_shapes
 
 # Sizes that are not known are taken for these. Most models halve them, and few hold
 # fewer positions.
-_BATCH, _SIZE = 2, 32
+_BATCH, SIZE = 2, 32
 
 
 def symbolic_inputs(layer: Any, data: Any = None) -> tuple[list[Any], dict[str, Any]]:
@@ -49,11 +49,11 @@ def symbolic_inputs(layer: Any, data: Any = None) -> tuple[list[Any], dict[str, 
     return ([*tensors.values()], others) if is_one else ([], {**tensors, **others})
 
 
-def filled(shape: Iterable[int | None]) -> tuple[int, ...]:
+def filled(shape: Iterable[int | None], size: int = SIZE) -> tuple[int, ...]:
     """A shape with numbers where sizes are not known."""
-    usual = itertools.chain([_BATCH], itertools.repeat(_SIZE))
+    usual = itertools.chain([_BATCH], itertools.repeat(size))
     sizes = zip(shape, usual, strict=False)
-    return tuple(default if size is None else size for size, default in sizes)
+    return tuple(usual if own is None else own for own, usual in sizes)
 
 
 def _symbolic(shape: Any) -> Any:

@@ -22,7 +22,9 @@ class Call:
         scope: names of the nested models around it, outermost first.
         kernels: those of a layer, or what a custom layer hands to a raw operation.
         arguments: for each input, the name of the layer's argument.
-        shapes: for each input, its shape.
+        tensors: for each input, the symbolic tensor.
+        taken: for each input, which of the outputs of the call that it is from.
+        node: Keras's record of the call, None if there is none.
         is_output: whether the model returns what it returns.
     """
 
@@ -32,5 +34,12 @@ class Call:
     scope: tuple[str, ...] = ()
     kernels: tuple[Kernel, ...] = ()
     arguments: tuple[str, ...] = ()
-    shapes: tuple[tuple[int | None, ...], ...] = ()
+    tensors: tuple[Any, ...] = ()
+    taken: tuple[int, ...] = ()
+    node: Any = None
     is_output: bool = False
+
+    @property
+    def shapes(self) -> tuple[tuple[int | None, ...], ...]:
+        """For each input, its shape."""
+        return tuple(tuple(tensor.shape) for tensor in self.tensors)

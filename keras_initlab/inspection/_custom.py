@@ -24,11 +24,7 @@ def is_custom(operation: Any) -> bool:
         return True
     if not isinstance(operation, keras.Layer) or is_opened(operation):
         return False
-    if isinstance(operation, keras.Sequential):
-        return True
-    return not any(
-        is_of_keras(base) and _calls(base) for base in type(operation).__mro__
-    )
+    return isinstance(operation, keras.Sequential) or not is_of_keras(_giver(operation))
 
 
 def has_call(layer: Any) -> bool:
@@ -39,8 +35,3 @@ def has_call(layer: Any) -> bool:
 def _giver(layer: Any) -> type:
     """The class that gives a layer its `call`."""
     return next(base for base in type(layer).__mro__ if "call" in vars(base))
-
-
-def _calls(base: type) -> bool:
-    bases = (keras.Layer, keras.Model, keras.Operation)
-    return base not in bases and "call" in vars(base)

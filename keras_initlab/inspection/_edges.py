@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from .._keras.kinds import Effect, Kernel
+from .._keras.kinds import Computed, Effect, Kernel
 from ._calls import Call
 from ._operations import activation_of, effect_of, normalized_mean_square, shares
 from ._records import Edge, Merge, Transform
@@ -116,9 +116,11 @@ class Edges:
         if effect is Effect.ACTIVATION:
             transform = _activation_transform(activation_of(operation), only)
         else:
-            name, (shape,) = type(operation).__name__, self._calls[index].shapes
+            shape = self._calls[index].shapes[0] if self._calls[index].shapes else ()
+            name = type(operation).__name__
             square = normalized_mean_square(operation, shape)
-            transform = Transform(effect, name, mean_square=square, operation=only)
+            gain = operation.gain if isinstance(operation, Computed) else 1.0
+            transform = Transform(effect, name, None, square, gain, only)
         return replace(edges[0], transforms=(*edges[0].transforms, transform))
 
 

@@ -15,6 +15,7 @@ from ._arguments import symbolic_inputs
 from ._calls import Call
 from ._custom import has_call, is_custom, is_opened
 from ._opening import Opener
+from ._regions import joined
 from ._trace import Tracer, tracing
 from ._unbuilt import check_parts
 
@@ -39,7 +40,7 @@ def read_calls(model: keras.Model, data: Any = None) -> tuple[Call, ...]:
     if is_opened(model) and not any(map(is_custom, all_layers(model))):
         opener = Opener()
         opener.open_model(model)
-        return _ordered(opener.flat)
+        return joined(_ordered(opener.flat))
     with tracing(model) as tracer:
         opener = Opener(tracer)
         if is_opened(model):
@@ -48,7 +49,7 @@ def read_calls(model: keras.Model, data: Any = None) -> tuple[Call, ...]:
             _open_custom(model, data, tracer, opener)
         _open_rest(model, tracer, opener)
         _check_lasting(model, opener.flat)
-    return _ordered(opener.flat)
+    return joined(_ordered(opener.flat))
 
 
 def _check(model: Any) -> None:

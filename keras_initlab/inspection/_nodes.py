@@ -5,19 +5,28 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 
 from .._keras.private import history_of, inbound_nodes, nodes_by_depth, outbound_nodes
-from ._trace import Trace
+
+if TYPE_CHECKING:
+    from ._trace import Trace
 
 
 class Place(NamedTuple):
-    """Where a tensor is from: the number of a call or input, and a key of the place."""
+    """Where a tensor is from.
+
+    Attributes:
+        call: the number of a call or input.
+        key: of the place.
+        number: which of the call's outputs it is.
+    """
 
     call: int
     key: int
+    number: int = 0
 
 
 Places = MutableMapping[int, Place]

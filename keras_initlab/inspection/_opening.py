@@ -68,7 +68,8 @@ class Opener:
 
     def add_alone(self, layer: Any) -> None:
         """Lists a layer of which nothing but its kernels is known."""
-        self._list(layer, (), key_of("alone", len(self.flat)), (), kernels(layer))
+        key = key_of("alone", len(self.flat))
+        self._list(Call(layer, (), key, kernels=tuple(kernels(layer))))
 
     def _new_inputs(self, tensors: Iterable[Any]) -> dict[int, Place]:
         places = {}
@@ -126,35 +127,24 @@ class Opener:
         own = kernels(node.operation) if is_layer else used
         if isinstance(node.operation, Unseen):
             own = node.operation.kernels
-        inputs = tuple(place.call for place in read)
-        arguments = reading.arguments if is_layer else ()
-        last = self._list(
+        call = Call(
             operation if is_enough else node.operation,
-            inputs,
+            tuple(place.call for place in read),
             reading.key,
             reading.scope,
-            own,
-            arguments,
-            reading.shapes,
+            tuple(own),
+            arguments=tuple(reading.arguments if is_layer else ()),
+            tensors=tuple(reading.tensors),
+            taken=tuple(place.number for place in read),
+            node=node,
         )
+        last = self._list(call)
         return [
-            Place(last, key_of(reading.key, number))
+            Place(last, key_of(reading.key, number), number)
             for number in range(len(node.output_tensors))
         ]
 
-    def _list(
-        self,
-        operation: Any,
-        inputs: tuple[int, ...],
-        key: int,
-        scope: tuple[str, ...],
-        own: Iterable[Kernel],
-        arguments: Iterable[str] = (),
-        shapes: Iterable[tuple[int | None, ...]] = (),
-    ) -> int:
-        call = Call(
-            operation, inputs, key, scope, tuple(own), tuple(arguments), tuple(shapes)
-        )
+    def _list(self, call: Call) -> int:
         self.flat.append(call)
         return len(self.flat) - 1
 
@@ -170,7 +160,8 @@ class Opener:
             zip(inner.inputs, given, strict=False)
         ):
             if place is not None:
-                places[id(tensor)] = Place(place.call, key_of(reading.key, number))
+                key = key_of(reading.key, number)
+                places[id(tensor)] = place._replace(key=key)
         self._follow(list(nodes_in(inner)), places, (*reading.scope, model.name))
         return [places[id(tensor)] for tensor in inner.outputs]
 
@@ -186,7 +177,7 @@ class Opener:
             if weight is not None:
                 self._weights[id(inner)] = weight
             elif place is not None:
-                own[id(inner)] = Place(place.call, key_of(key, number))
+                own[id(inner)] = place._replace(key=key_of(key, number))
         places = ChainMap(own, reading.places)
         scope = (*reading.scope, layer.name)
         self._follow(nodes_of(trace, places), places, scope, (key,))
@@ -209,7 +200,7 @@ class Opener:
         rank = max(len(variable.shape) for variable in weight.variables)
         axes = KernelAxes(inputs=(), outputs=(rank - 1,))  # none of it is summed
         found = self.kernels_of(weight, axes)
-        return Place(self._list(None, (), key, scope, found), key)
+        return Place(self._list(Call(None, (), key, scope, tuple(found))), key)
 
     def kernels_of(self, weight: Weight, axes: Any) -> list[Kernel]:
         """The kernels that a weight is made of, with these axes if it is but one."""
@@ -251,7 +242,7 @@ class _Reading:
     ):
         self.node, self.places, self.scope = node, places, scope
         self.arguments: list[str] = []
-        self.shapes: list[tuple[int | None, ...]] = []
+        self.tensors: list[Any] = []
         self.adds_bias = False
         self._opener = opener
         self._sources = [source_of(tensor, places) for tensor in node.input_tensors]
@@ -283,7 +274,7 @@ class _Reading:
                 if place is not None:
                     read.append(place)
                     self.arguments += names[number : number + 1]
-                    self.shapes.append(tuple(tensor.shape))
+                    self.tensors.append(tensor)
         return read, used
 
     def _use(self, weight: Weight) -> Use:

@@ -34,6 +34,7 @@ class Transform:
         name: the operation's class name.
         activation: the activation itself, for an effect of that kind.
         mean_square: that of what a normalization gives.
+        gain: for a linear one, the factor on the root mean square, as far as known.
         operation: the layer or operation itself; None if it is called several times.
     """
 
@@ -41,6 +42,7 @@ class Transform:
     name: str
     activation: Any = None
     mean_square: float = 1.0
+    gain: float = 1.0
     operation: Any = field(default=None, repr=False, compare=False)
 
 

@@ -1,15 +1,93 @@
-"""Symbolic tensors in the place of a model's weights."""
+"""Symbolic tensors that have values, in the place of inputs and of weights."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
+import numpy as np
 
+from .._core.arrays import to_numpy
 from .._keras.kinds import Kernel, KernelAxes, kernels, read_axes
 from .._keras.private import VARIABLE_LISTS, all_layers, own_trainable
+from ._arguments import SIZE, filled
+
+_LARGE = 2**16
+
+
+class Symbol(keras.KerasTensor):
+    """A symbolic tensor that has a value.
+
+    Args:
+        source: what it stands for: a tensor, or a variable.
+    """
+
+    def __init__(self, source: Any):
+        dtype = keras.backend.standardize_dtype(source.dtype)
+        super().__init__(tuple(source.shape), dtype, name="traced")
+        self._source = source
+
+    @property
+    def value(self) -> Any:
+        """The value; numbers that nobody chose where it has been forgotten."""
+        if self._source is None:
+            self._source = numbers(self)
+        is_variable = isinstance(self._source, keras.Variable)
+        return self._source.value if is_variable else self._source
+
+    def forget(self) -> None:
+        """Frees the memory of the value."""
+        self._source = None
+
+    def __bool__(self) -> bool:
+        """What a condition on it decides."""
+        return bool(to_numpy(self.value))
+
+    def __int__(self) -> int:
+        """The value of an integer."""
+        return int(to_numpy(self.value))
+
+    __index__ = __int__
+
+
+def fresh(tensor: Any) -> Symbol:
+    """A symbolic input like a symbolic tensor, with the same value if that has one."""
+    value = tensor.value if isinstance(tensor, Symbol) else numbers(tensor)
+    return as_input(Symbol(value))
+
+
+def as_input(symbol: Symbol) -> Symbol:
+    """A symbol that starts a graph."""
+    # An input of a layer's own knows in which order it is read; a bare tensor does not.
+    return keras.layers.InputLayer(input_tensor=symbol, name="traced").output
+
+
+def value_of(value: Any) -> Any:
+    """The value of a symbolic tensor; anything else as it is."""
+    if isinstance(value, Symbol):
+        return value.value
+    if isinstance(value, keras.KerasTensor):
+        return numbers(value)
+    return value
+
+
+def numbers(tensor: Any, size: int = SIZE) -> Any:
+    """Normal numbers; ones of other kinds, which every table has a row for.
+
+    Args:
+        tensor: symbolic, of the shape and dtype that they shall have.
+        size: what sizes are that it leaves open.
+    """
+    shape, dtype = filled(tensor.shape, size), tensor.dtype
+    if dtype.startswith(("float", "bfloat", "complex")):
+        values = np.random.default_rng(0).standard_normal(shape, "float32")
+    else:
+        values = np.ones(shape, "int32")
+    return keras.ops.convert_to_tensor(values, dtype)
 
 
 class SymbolicWeights:
@@ -27,6 +105,7 @@ class SymbolicWeights:
         self._owner_of: dict[int, Any] = {}
         self._variable_of: dict[int, Any] = {}
         self._tensor_of: dict[int, Any] = {}
+        self._made: dict[int, Any] = {}  # computed from weights alone
         for layer in layers:
             self._name_variables(layer)
         self._swaps = {id(layer): list(self._swapped(layer)) for layer in layers}
@@ -34,6 +113,18 @@ class SymbolicWeights:
     def variable(self, tensor: Any) -> Any:
         """The variable that a symbolic tensor stands for, or None."""
         return self._variable_of.get(id(tensor))
+
+    def is_made_of(self, tensor: Any) -> bool:
+        """Whether a symbolic tensor is a weight or computed from weights alone."""
+        return id(tensor) in self._variable_of or id(tensor) in self._made
+
+    def noted(self, outputs: Any) -> Any:
+        """Notes what was computed from weights alone; small values are kept."""
+        for tensor in keras.tree.flatten(outputs):
+            self._made[id(tensor)] = tensor
+            if isinstance(tensor, Symbol) and math.prod(tensor.shape) > _LARGE:
+                tensor.forget()
+        return outputs
 
     def kernel(self, variable: Any, axes: KernelAxes | None) -> Kernel:
         """A variable as a kernel, with these axes if nothing is known of its layer."""
@@ -54,7 +145,7 @@ class SymbolicWeights:
     def _name_variables(self, layer: Any) -> None:
         for variable in own_trainable(layer):
             if id(variable) not in self._tensor_of:
-                tensor = keras.KerasTensor(variable.shape, variable.dtype)
+                tensor = Symbol(variable)
                 self._tensor_of[id(variable)] = tensor
                 self._variable_of[id(tensor)] = variable
                 self._owner_of[id(variable)] = layer
@@ -83,14 +174,17 @@ class SymbolicWeights:
             return value if same else pairs
         return value
 
-    @contextlib.contextmanager
-    def true_weights(self, layer: Any) -> Iterator[None]:
+    def true_weights(self, layer: Any) -> AbstractContextManager[None]:
         """Gives a layer and those inside it their true weights back for a while."""
-        changed = [
-            swap
-            for inner in all_layers(layer)
-            for swap in self._swaps.get(id(inner), ())
-        ]
+        return self._true_weights(map(id, all_layers(layer)))
+
+    def all_true(self) -> AbstractContextManager[None]:
+        """Gives all layers their true weights back for a while."""
+        return self._true_weights(self._swaps)
+
+    @contextlib.contextmanager
+    def _true_weights(self, keys: Iterable[int]) -> Iterator[None]:
+        changed = [swap for key in keys for swap in self._swaps.get(key, ())]
         before = [
             (attributes, name, attributes[name]) for attributes, name, *_ in changed
         ]

@@ -5,6 +5,10 @@ Functional models come to be. A custom layer hides its inside: Keras asks it for
 shape of its output alone. While a model is traced, custom layers answer by running
 their `call` on symbolic tensors of their own, so that what is inside is recorded too.
 
+The symbolic tensors have values, a few normal numbers, and every operation answers by
+what it really computes from these. So shapes are always known, conditions can be asked
+for, and no layer has to say itself what the shape of its output is.
+
 A layer's weights are symbolic for that time, else nothing that is computed from them
 alone (a transposed kernel, a token repeated for each example) could be told from a
 constant. Layers that are not looked into get their true weights back while they run.
@@ -14,20 +18,29 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
-from .._keras.private import all_layers, own_metrics, sublayers
-from .._keras.replacing import InPlace, replaced
-from .._keras.running import recording
+from .._keras.kinds import Hook
+from .._keras.private import (
+    all_layers,
+    note_call,
+    own_metrics,
+    sublayers,
+    taking_tensors_alone,
+)
+from .._keras.replacing import all_replaced
+from .._keras.running import method_of, recording
 from .._keras.unchanged import unchanged
-from ._arguments import filled
-from ._custom import is_custom, is_opened
+from ._custom import is_custom
+from ._graph_values import GraphValues
+from ._inlining import inlined, inlining
 from ._listening import Listener
-from ._symbols import SymbolicWeights
+from ._symbols import Symbol, SymbolicWeights, value_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +73,10 @@ class Tracer:
         self.weights = SymbolicWeights(layers)
         self._traces: dict[int, Trace | None] = {}
         self._kept: list[Any] = []  # an id is only unique while its object lives
+        self._made: list[Symbol] = []
+        self._values = GraphValues(self.weights.all_true)
         for layer in layers:
-            self._listen(layer)
+            self._quiet(layer)
 
     def trace(self, node: Any) -> Trace | None:
         """What happened inside the custom layer of a node, None if that is hidden."""
@@ -83,7 +98,13 @@ class Tracer:
     ) -> Trace | None:
         """Runs a layer's `call` on tensors of its own, None if it fails."""
         found = self._outputs(layer, args, kwargs)
-        return self._listened(layer, args, kwargs) if found is None else found[0]
+        if found is None and self._values.add(args, kwargs):
+            found = self._outputs(layer, args, kwargs)
+        trace = self._listened(layer, args, kwargs) if found is None else found[0]
+        for symbol in self._made:
+            symbol.forget()  # they may be larger than the weights
+        self._made.clear()
+        return trace
 
     def _listened(
         self, layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -92,35 +113,28 @@ class Tracer:
         if not sublayers(layer):
             return None
         given, inputs, own_args, own_kwargs = self._own(args, kwargs)
-        listener, returned = Listener(inputs, self.weights.own(layer)), []
-        call = layer.call
-
-        def listened(*args: Any, **kwargs: Any) -> Any:
-            tensors = keras.tree.flatten((args, kwargs))
-            symbols = keras.tree.flatten((own_args, own_kwargs))
-            listener.name(tensors, symbols)
-            inner = all_layers(layer, include_self=False)
-            with recording(inner, listener.on_return, on_call=listener.on_call):
-                outputs = call(*args, **kwargs)
-            returned[:] = listener.symbols(outputs)
-            return outputs
-
-        heard = InPlace(call, listened)
-        with self.weights.true_weights(layer), replaced(layer, "call", heard):
+        listener = Listener(inputs, self.weights.own(layer))
+        values = keras.tree.map_structure(value_of, (own_args, own_kwargs))
+        listener.name(
+            keras.tree.flatten(values), keras.tree.flatten((own_args, own_kwargs))
+        )
+        inner = all_layers(layer, include_self=False)
+        heard = recording(inner, listener.on_return, on_call=listener.on_call)
+        with self.weights.true_weights(layer), heard:
             try:
-                # A layer that says its output's shape itself would not run its `call`.
-                keras.Operation.compute_output_spec(layer, *own_args, **own_kwargs)
+                outputs = layer.call(*values[0], **values[1])
             except Exception as error:  # whatever a user's `call` may raise
                 self.failures[id(layer)] = error
                 return None
-        trace = Trace(given, inputs, tuple(returned), tuple(listener.nodes))
+        returned = tuple(listener.symbols(outputs))
+        trace = Trace(given, inputs, returned, tuple(listener.nodes))
         self._kept.append((trace, own_args, own_kwargs))
         return trace
 
     def _outputs(
         self, layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Trace, Any] | None:
-        contexts: list[Any] = [contextlib.nullcontext()]
+        contexts: list[Any] = [nullcontext()]
         if not self.weights.own(layer):
             # Symbolic weights of layers inside may be what is not understood.
             contexts.append(self.weights.true_weights(layer))
@@ -132,8 +146,7 @@ class Tracer:
             except Exception as error:  # whatever a user's `call` may raise
                 self.failures.setdefault(id(layer), error)
                 continue
-            flat = tuple(keras.tree.flatten(outputs))
-            trace = Trace(given, inputs, flat)
+            trace = Trace(given, inputs, tuple(_tensors(outputs)))
             self._kept.append((trace, own_args, own_kwargs))
             self.failures.pop(id(layer), None)
             return trace, outputs
@@ -149,40 +162,68 @@ class Tracer:
             if isinstance(tensor, keras.KerasTensor)
             and self.weights.variable(tensor) is None
         )
-        inputs = tuple(_fresh(tensor) for tensor in given)
+        inputs = tuple(self._values.fresh(tensor) for tensor in given)
+        self._made += inputs
         own = dict(zip(map(id, given), inputs, strict=True))
         own_args, own_kwargs = keras.tree.map_structure(
             lambda value: own.get(id(value), value), (tuple(args), dict(kwargs))
         )
         return given, inputs, own_args, own_kwargs
 
-    def _listen(self, layer: Any) -> None:
-        """Has a layer trace itself, or compute shapes, from symbolic tensors."""
+    def _quiet(self, layer: Any) -> None:
+        """Has a layer keep no losses and metrics of what it is traced on."""
         attributes = vars(layer)
         attributes["add_loss"] = _ignore  # a symbolic loss is none
         for metric in own_metrics(layer):
             vars(metric)["update_state"] = _ignore
-        if not is_opened(layer):
-            attributes["compute_output_spec"] = self._told(
-                layer, layer.compute_output_spec
-            )
 
-    def _told(self, layer: Any, compute: Callable[..., Any]) -> Callable[..., Any]:
-        def compute_output_spec(*args: Any, **kwargs: Any) -> Any:
-            found = self._outputs(layer, args, kwargs) if is_custom(layer) else None
-            if found is None:
-                with self.weights.true_weights(layer):
-                    specification = compute(*args, **kwargs)
-            else:
-                specification = keras.tree.map_structure(_like, found[1])
-            trace = None if found is None else found[0]
+    def hooks(self) -> list[Hook]:
+        """What has calls on symbolic tensors go by the values of these."""
+        return [
+            (keras.Operation, "symbolic_call", self._called),
+            (keras.Layer, "symbolic_call", self._specification),
+            *taking_tensors_alone(),
+            *inlining(),
+        ]
+
+    def _called(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        """What a raw operation returns for symbolic tensors, noted as a call."""
+        inline = inlined(operation)
+        if inline is not None:
+            return inline(operation, *args, **kwargs)
+        outputs = self._specification(operation, *args, **kwargs)
+        note_call(operation, args, kwargs, outputs)
+        return outputs
+
+    def _specification(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Symbols, with values, of what an operation returns for others."""
+        found = self._outputs(operation, args, kwargs) if is_custom(operation) else None
+        if found is not None:
+            trace, outputs = found
+            outputs = keras.tree.map_structure(_like, outputs)
             # What could not be recorded may be heard, when it is asked for.
-            for tensor in keras.tree.flatten(specification)[:1] if trace else ():
+            for tensor in _tensors(outputs)[:1]:
                 self._kept.append(tensor)
                 self._traces[id(tensor)] = trace
-            return specification
+            return self._noted(outputs)
+        tensors = keras.tree.flatten((args, kwargs))
+        values = keras.tree.map_structure(value_of, (args, kwargs))
+        is_layer = isinstance(operation, keras.Layer)
+        true = self.weights.true_weights(operation) if is_layer else nullcontext()
+        with true:
+            try:
+                call = getattr(operation, method_of(operation))
+                outputs = keras.tree.map_structure(_like, call(*values[0], **values[1]))
+            except Exception:  # whatever an operation may raise on such values
+                outputs = operation.compute_output_spec(*args, **kwargs)
+        given = [one for one in tensors if isinstance(one, keras.KerasTensor)]
+        if not is_layer and all(map(self.weights.is_made_of, given)):
+            return self.weights.noted(outputs)
+        return self._noted(outputs)
 
-        return compute_output_spec
+    def _noted(self, outputs: Any) -> Any:
+        self._made += [one for one in _tensors(outputs) if isinstance(one, Symbol)]
+        return outputs
 
 
 @contextlib.contextmanager
@@ -192,27 +233,29 @@ def tracing(model: Any) -> Iterator[Tracer]:
     scope = keras.StatelessScope(initialize_variables=False)
     with unchanged(model), scope, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they came when the model was built
-        yield Tracer(layers)
-
-
-def _fresh(tensor: Any) -> Any:
-    # An input of its own knows in which order it is read; a bare tensor does not.
-    shape = filled(tensor.shape)
-    return keras.layers.InputLayer(
-        batch_shape=shape, dtype=tensor.dtype, name="traced"
-    ).output
+        tracer = Tracer(layers)
+        with all_replaced(tracer.hooks(), only_here=True):
+            yield tracer
 
 
 def _without_time(tensor: Any) -> Any:
     return keras.KerasTensor((tensor.shape[0], *tensor.shape[2:]), tensor.dtype)
 
 
+def _tensors(outputs: Any) -> list[Any]:
+    """The tensors in what a `call` returned, without None and the like."""
+    return [value for value in keras.tree.flatten(outputs) if _is_tensor(value)]
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
 def _like(value: Any) -> Any:
     """What stands for a value outside the layer that computed it."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        dtype = keras.backend.standardize_dtype(value.dtype)
-        return keras.KerasTensor(tuple(value.shape), dtype)
-    return value
+    if not _is_tensor(value):
+        return value
+    return Symbol(value.value if isinstance(value, Symbol) else value)
 
 
 def _ignore(*args: Any, **kwargs: Any) -> None:

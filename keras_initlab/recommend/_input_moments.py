@@ -86,6 +86,7 @@ class InputMoments:
         moment, is_exact = start.moment, start.is_exact
         kept = None if isinstance(edge.source, Merge) else 0.0  # E[φ]²/E[φ²]
         for transform in transforms:
+            moment *= transform.gain**2
             if transform.effect is Effect.NORMALIZATION:
                 moment, is_exact, kept = transform.mean_square, True, 0.0
             elif transform.effect is Effect.ACTIVATION:

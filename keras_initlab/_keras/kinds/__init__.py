@@ -13,6 +13,7 @@ from ._kernels import Kernel as Kernel
 from ._kernels import check_built as check_built
 from ._kernels import kernels as kernels
 from ._kernels import register_fans as register_fans
+from ._kind import Computed as Computed
 from ._kind import Effect as Effect
 from ._kind import Hook as Hook
 from ._kind import Kind as Kind

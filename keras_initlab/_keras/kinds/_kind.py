@@ -116,5 +116,18 @@ class Kind:
         return Kind(**{**vars(other), **mine})
 
 
+class Computed:
+    """Operations that make one, known by what they do.
+
+    Attributes:
+        kind: its record.
+        name: those of the operations.
+        gain: for a linear one, the factor on the root mean square.
+    """
+
+    def __init__(self, kind: Kind, name: str, gain: float = 1.0):
+        self.kind, self.name, self.gain = kind, name, gain
+
+
 def _says(value: Any) -> bool:
     return value is not None and value is not False and value not in ((), {})

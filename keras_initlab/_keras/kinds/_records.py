@@ -17,7 +17,7 @@ from ..paths import own_variables
 from ..private import is_of_keras, own_trainable
 from . import _convolutions, _recurrent, _signals
 from ._axes import KernelAxes, keras_axes
-from ._kind import Kind, Part
+from ._kind import Computed, Kind, Part
 
 _RECORDS = {**_signals.RECORDS, **_convolutions.RECORDS, **_recurrent.RECORDS}
 _registered: dict[type, Kind] = {}
@@ -33,6 +33,8 @@ def register(layer_class: type, kind: Kind) -> None:
 
 def kind_of(operation: Any) -> Kind:
     """Returns all that is known of the kind of a layer or operation."""
+    if isinstance(operation, Computed):
+        return operation.kind
     kind = type(operation)
     if kind not in _known:
         _known[kind] = _completed(kind)

@@ -9,6 +9,7 @@ from ._bias import bias_of as bias_of
 from ._channels import Channels as Channels
 from ._events import OperationEvent as OperationEvent
 from ._events import Place as Place
+from ._events import method_of as method_of
 from ._events import recording as recording
 from ._listener import Listener as Listener
 from ._listener import Product as Product
