@@ -18,7 +18,15 @@ from ._matrices import Weights
 from ._thresholds import GAIN_ABOVE, GAIN_BELOW, LEAST_SINGULAR_RATIO
 
 _LEAST_SIZE = 16
-_MAY_BE_SMALL = ("residual branch", "output", "query", "key", "gate", "embedding")
+_MAY_BE_SMALL = (
+    "residual branch",
+    "output",
+    "query",
+    "key",
+    "qkv",
+    "gate",
+    "embedding",
+)
 _LARGEST_MATRIX = 4096
 
 

@@ -21,9 +21,10 @@ from .._keras.kinds import Effect
 
 _CLOSE = 2e-3  # relative: an epsilon of 1e-3 beside a variance of one is no scale
 _KNOWN = (
-    "relu relu6 gelu silu tanh sigmoid elu selu softplus softsign mish leaky_relu "
-    "hard_silu hard_sigmoid exponential log_sigmoid celu squareplus"
-).split()
+    *("relu", "gelu", "silu", "tanh", "sigmoid", "relu6", "elu", "selu", "softplus"),
+    *("softsign", "mish", "leaky_relu", "hard_silu", "hard_sigmoid", "exponential"),
+    *("log_sigmoid", "celu", "squareplus"),
+)
 _GRID = np.linspace(-4.0, 4.0, 81)
 
 

@@ -132,6 +132,7 @@ class _Reader:
             kernel=kernel,
             is_tied=len(set(uses)) > 1,
             normalizer=normalizer,
+            attention_std=getattr(self.products.get(index), "std", 1.0),
             time_steps=_time_steps(self.calls[index].operation, kernel.layer),
         )
 
@@ -183,6 +184,9 @@ class _Reader:
 
     def _role(self, kernel: Kernel, index: int, is_last: bool) -> str:
         operation = self.calls[index].operation
+        product = self.products.get(index)
+        if product is not None and product.name == "bias":
+            return product.name
         if operation is None:
             return "embedding"  # a learned signal
         if kernel.part.role is not None:
@@ -192,11 +196,12 @@ class _Reader:
             return roles[kernel.layer.name]
         if not is_last:
             return "hidden"
-        if index in self.products:
-            return self.products[index]
-        if not self.reaches[index]:
-            return "output"
-        return self.residual.roles.get(index, "hidden")
+        if product is not None:
+            return product.name
+        branch = self.residual.roles.get(index, "hidden")
+        # A body without a head ends in a branch like the others.
+        is_last_branch = branch == "residual branch" and self.residual.branches > 1
+        return branch if self.reaches[index] or is_last_branch else "output"
 
     def _reaching(self) -> list[bool]:
         """For each call, whether its output reaches a kernel."""

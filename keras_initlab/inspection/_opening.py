@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from .._keras.kinds import Kernel, KernelAxes, Use, kernels
+from .._keras.kinds import Kernel, KernelAxes, Use, kernels, kind_of
 from .._keras.private import functional_of
 from ._calls import Call
 from ._custom import is_custom, is_opened
@@ -25,7 +25,7 @@ from ._nodes import (
     source_of,
 )
 from ._trace import Trace, Tracer
-from ._weights import Weight, after, axes_of, use_of
+from ._weights import Weight, after, axes_of, is_vector, use_of
 
 # A model that is called twice by one that is called twice, and so on, is called 2^depth
 # times. Behind so many calls, a model that was followed before counts as one call.
@@ -207,6 +207,29 @@ class Opener:
         assert self._tracer is not None
         return [self._tracer.weights.kernel(one, axes) for one in weight.variables]
 
+    def is_bias(self, weight: Weight, index: int) -> bool:
+        """Whether a weight that is added to what a call gives is a bias of many axes.
+
+        It is one where it has a value for each unit of a kernel, as of several experts,
+        or is added to the logits of an attention, which no kernel gives.
+        """
+        own = [size for size in weight.variables[0].shape if size != 1]
+        while index >= 0 and (call := self.flat[index]).operation is not None:
+            if call.kernels:
+                kernel = call.kernels[-1]
+                units = [
+                    size
+                    for axis, size in enumerate(kernel.shape)
+                    if axis not in (*kernel.axes.inputs, *kernel.axes.window)
+                ]
+                return own == units[-len(own) :]
+            if kind_of(call.operation).multiplies and len(call.inputs) > 1:
+                return True
+            if not call.inputs:
+                break
+            index = call.inputs[0]
+        return False
+
     def _learned(
         self, tensor: Any, key: int, number: int, scope: tuple[str, ...]
     ) -> Place | None:
@@ -278,7 +301,12 @@ class _Reading:
         return read, used
 
     def _use(self, weight: Weight) -> Use:
-        return use_of(self.node.operation, weight)
+        use = use_of(self.node.operation, weight)
+        if use is not Use.SHIFT or is_vector(weight):
+            return use
+        sources = [source for source in self._sources if source is not None]
+        is_bias = any(self._opener.is_bias(weight, one.call) for one in sources)
+        return use if is_bias else Use.SIGNAL
 
     def _place_of(self, number: int) -> Place | None:
         tensor = self.node.input_tensors[number]

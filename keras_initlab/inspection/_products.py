@@ -1,14 +1,20 @@
-"""Kernels whose outputs are multiplied with one another: gates, attention by hand."""
+"""Kernels whose outputs are multiplied with one another: gates, attention by hand.
+
+The logits of an attention are sums of products of a query and a key. How large these
+have to be for logits of variance one is told by how many they sum, and by the factors
+on the way from the kernels to the softmax: 1/√d as a rule, but not always.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
-from .._keras.kinds import Effect, Use, kind_of
+from .._keras.kinds import Computed, Effect, Use, kind_of, looks_up
 from ._calls import Call
 from ._operations import activation_name, activation_of, effect_of
 
@@ -17,6 +23,7 @@ _CHOOSING = ("hard_sigmoid", "sigmoid", "softmax", "sparse_sigmoid", "sparsemax"
 _PASSED = (
     Effect.ACTIVATION,
     Effect.CHANNEL_LINEAR,
+    Effect.NORMALIZATION,
     Effect.REARRANGE,
     Effect.SAME_UNITS,
 )
@@ -29,17 +36,31 @@ class _Operand:
     Attributes:
         end: index of the call that it comes from: with kernels, a merge, or an input.
         activations: names of the activations between the two.
+        gain: the linear factor between the two.
     """
 
     end: int
     activations: tuple[str, ...]
+    gain: float = 1.0
 
     @property
     def is_choosing(self) -> bool:
         return any(name in _CHOOSING for name in self.activations)
 
 
-def product_roles(calls: Sequence[Call]) -> dict[int, str]:
+class ProductRole(NamedTuple):
+    """The part that a kernel's output has in a product.
+
+    Attributes:
+        name: the role.
+        std: that of a query or key at which the logits have variance 1.
+    """
+
+    name: str
+    std: float = 1.0
+
+
+def product_roles(calls: Sequence[Call]) -> dict[int, ProductRole]:
     """Returns the role of each call whose output enters a product in a known operand.
 
     A gate is what multiplies another signal after a sigmoid or softmax, or after an
@@ -49,20 +70,113 @@ def product_roles(calls: Sequence[Call]) -> dict[int, str]:
     Args:
         calls: the model's calls, sources first.
     """
-    found: dict[int, str] = {}
+    found: dict[int, ProductRole] = {}
     for index, call in enumerate(calls):
         roles = kind_of(call.operation).operands
         if roles:
-            found.update(_of_kernels(_operands(call, calls), roles, calls))
+            found.update(_merged(found, _of_layer(call, roles, calls)))
+            found.update(_closing(index, calls))
         elif _is_product(call):
-            roles = _attention(call, calls) or _gates(call, calls)
-            found.update(roles)
-            if "value" in roles.values():
+            attention = _attention(call, calls)
+            found.update(
+                _merged(found, attention) if attention else _gates(call, calls)
+            )
+            if attention:
                 found.update(_closing(index, calls))
+    for index in _choosing(calls):
+        found.setdefault(index, ProductRole("gate"))
+    found.update(dict.fromkeys(_beside_logits(calls), ProductRole("bias")))
     return found
 
 
-def _gates(call: Call, calls: Sequence[Call]) -> dict[int, str]:
+def _beside_logits(calls: Sequence[Call]) -> Iterator[int]:
+    """Tables and learned signals that meet the logits of an attention alone.
+
+    Relative positions are added to them, sinks stand beside them.
+    """
+    for call in calls:
+        if "query" in kind_of(call.operation).operands:
+            yield from _tables(call.inputs[3:], calls)
+        elif _is_softmax(call):
+            ends = list(_ends(call.inputs, calls))
+            if any(_is_product(calls[end]) for end in ends):
+                yield from (end for end in ends if _is_table(calls[end]))
+
+
+def _tables(inputs: Sequence[int], calls: Sequence[Call]) -> Iterator[int]:
+    return (end for end in _ends(inputs, calls) if _is_table(calls[end]))
+
+
+def _is_table(call: Call) -> bool:
+    return bool(call.kernels) and (call.operation is None or looks_up(call.operation))
+
+
+def _ends(inputs: Sequence[int], calls: Sequence[Call]) -> Iterator[int]:
+    """The products and calls with kernels from which signals come to these inputs."""
+    waiting, seen = list(inputs), set()
+    while waiting:
+        number = waiting.pop()
+        if number < 0 or number in seen:
+            continue
+        seen.add(number)
+        if calls[number].kernels or _is_product(calls[number]):
+            yield number
+        else:
+            waiting += calls[number].inputs
+
+
+def _merged(
+    found: dict[int, ProductRole], new: Iterable[tuple[int, ProductRole]]
+) -> dict[int, ProductRole]:
+    """Roles of an attention; a kernel with several of them is fused."""
+    merged: dict[int, ProductRole] = {}
+    for index, role in new:
+        before = merged.get(index) or found.get(index)
+        if before is not None and before.name != role.name:
+            both = {before.name, role.name} <= {"query", "key", "value", "qkv"}
+            role = ProductRole("qkv" if both else role.name, min(before.std, role.std))
+        merged[index] = role
+    return merged
+
+
+def _of_layer(
+    call: Call, roles: Sequence[str], calls: Sequence[Call]
+) -> list[tuple[int, ProductRole]]:
+    """The roles of what an attention in one operation reads."""
+    operands = _operands(call, calls)
+    pairs = list(zip(roles, operands, call.shapes, strict=False))
+    of_role = {role: (operand, shape) for role, operand, shape in pairs}
+    if "key" not in of_role and "value" in of_role:
+        of_role["key"] = of_role["value"]
+    std = 1.0
+    if "query" in of_role and "key" in of_role:
+        (query, shape), (key, _) = of_role["query"], of_role["key"]
+        gain = query.gain * key.gain * _factor(call, shape[-1])
+        std = _logit_std(gain, shape[-1])
+    return _of_kernels(
+        [operand for _, operand, _ in pairs],
+        [ProductRole(role, 1.0 if role == "value" else std) for role, *_ in pairs],
+        calls,
+    )
+
+
+def _factor(call: Call, width: int | None) -> float:
+    """The factor that an attention in one operation has on the logits."""
+    is_layer = isinstance(call.operation, keras.Layer)
+    if is_layer and getattr(call.operation, "score_mode", None) == "dot":
+        return 1.0  # its learned scale starts there
+    given = {} if is_layer else getattr(call.node.arguments, "kwargs", {})
+    scale = given.get("scale")
+    return float(scale) if scale else (width or 1) ** -0.5
+
+
+def _logit_std(gain: float, width: int | None) -> float:
+    """What query and key have to be so that the logits have variance 1."""
+    variance = gain**2 * (width or 1)
+    return variance**-0.25 if variance > 0 else 1.0
+
+
+def _gates(call: Call, calls: Sequence[Call]) -> dict[int, ProductRole]:
     operands = _operands(call, calls)
     if len({operand.end for operand in operands}) == 1:
         return {}  # a signal that gates itself, as in a hand-made SiLU
@@ -70,50 +184,141 @@ def _gates(call: Call, calls: Sequence[Call]) -> dict[int, str]:
     gates = [operand for operand in operands if operand.is_choosing]
     if not gates and is_multiply and any(not one.activations for one in operands):
         gates = [operand for operand in operands if operand.activations]
-    return _of_kernels(gates, ["gate"] * len(gates), calls)
+    return dict(_of_kernels(gates, [ProductRole("gate")] * len(gates), calls))
 
 
-def _attention(call: Call, calls: Sequence[Call]) -> dict[int, str]:
+def _attention(call: Call, calls: Sequence[Call]) -> list[tuple[int, ProductRole]]:
     """The kernels of an attention that ends in this product, if it is one."""
     operands = _operands(call, calls)
     for chosen, value in (operands, operands[::-1]) if len(operands) == 2 else ():
         if "softmax" not in chosen.activations or chosen.end < 0:
             continue
-        scores = _masked(calls[chosen.end], calls)
-        if scores is None or not _is_product(scores):
+        scores = list(_scores(chosen.end, chosen.gain, calls))
+        found = [role for one in scores for role in _of_scores(*one, calls)]
+        if found:
+            value_role = _of_kernels([value], [ProductRole("value")], calls)
+            return [*found, *value_role]
+    return []
+
+
+def _scores(
+    index: int, gain: float, calls: Sequence[Call]
+) -> Iterator[tuple[Call, float]]:
+    """The products that are added up to an attention's logits, with their factors."""
+    waiting, seen = [(index, gain)], set()
+    while waiting:
+        number, factor = waiting.pop()
+        if number < 0 or number in seen or calls[number].kernels:
             continue
-        attended = [*_operands(scores, calls), value]
-        return _of_kernels(attended, ("query", "key", "value"), calls)
-    return {}
+        seen.add(number)
+        call = calls[number]
+        if _is_product(call):
+            yield call, factor
+            continue
+        if isinstance(call.operation, Computed):
+            factor *= call.operation.gain
+        waiting += [(source, factor) for source in call.inputs]
 
 
-def _masked(call: Call, calls: Sequence[Call]) -> Call | None:
-    """The product below a mask that is added to it, or the call itself."""
-    if effect_of(call.operation) is not Effect.ADD:
-        return call
-    ends = [operand.end for operand in _operands(call, calls)]
-    products = [calls[end] for end in ends if end >= 0 and _is_product(calls[end])]
-    return products[0] if products else None
+def _of_scores(
+    scores: Call, gain: float, calls: Sequence[Call]
+) -> list[tuple[int, ProductRole]]:
+    """The kernels of query and key in a product of the two."""
+    operands = _operands(scores, calls)
+    std = _logit_std(gain * operands[0].gain * operands[1].gain, _summed(scores))
+    roles = [ProductRole("query", std), ProductRole("key", std)]
+    return _of_kernels(operands, roles[::-1] if _is_key_first(scores) else roles, calls)
 
 
-def _closing(index: int, calls: Sequence[Call]) -> Iterator[tuple[int, str]]:
+def _terms(call: Call) -> tuple[list[str], str] | None:
+    """The labels of an einsum's operands and output."""
+    subscripts = getattr(call.operation, "subscripts", None)
+    if not isinstance(subscripts, str) or "->" not in subscripts:
+        return None
+    operands, output = subscripts.replace(" ", "").split("->")
+    return operands.split(","), output
+
+
+def _summed(call: Call) -> int | None:
+    """Over how many entries a product of two signals sums."""
+    terms, shapes = _terms(call), call.shapes
+    if terms is None:
+        return shapes[0][-1]
+    (one, other), output = terms
+    sizes = [
+        size or 1
+        for label, size in zip(one[::-1], shapes[0][::-1], strict=False)
+        if label in other and label not in output and label != "."
+    ]
+    return math.prod(sizes)
+
+
+def _is_key_first(scores: Call) -> bool:
+    """Whether the first operand has the positions that the softmax is over."""
+    terms = _terms(scores)
+    if terms is None:
+        return False
+    (one, other), output = terms
+    return output[-1] in one and output[-1] not in other
+
+
+def _closing(index: int, calls: Sequence[Call]) -> Iterator[tuple[int, ProductRole]]:
     """The kernel that reads what an attention returns."""
     for number, call in enumerate(calls):
         if call.kernels and [operand.end for operand in _operands(call, calls)] == [
             index
         ]:
-            yield number, "attention output"
+            yield number, ProductRole("attention output")
+
+
+def _choosing(calls: Sequence[Call]) -> Iterator[int]:
+    """Calls whose output, made shares or numbers of the largest, chooses elsewhere."""
+    readers: dict[int, list[int]] = {}
+    for index, call in enumerate(calls):
+        for source in dict.fromkeys(call.inputs):
+            readers.setdefault(source, []).append(index)
+    for index, call in enumerate(calls):
+        is_kernel = bool(call.kernels) and call.operation is not None
+        if is_kernel and _chooses(index, readers, calls):
+            yield index
+
+
+def _chooses(index: int, readers: dict[int, list[int]], calls: Sequence[Call]) -> bool:
+    waiting, mine = [(index, False)], {index}
+    while waiting:
+        number, is_choice = waiting.pop()
+        for reader in readers.get(number, ()):
+            call = calls[reader]
+            if call.kernels or effect_of(call.operation) is Effect.ADD:
+                continue
+            others = [one for one in call.inputs if one not in mine]
+            if others and kind_of(call.operation).multiplies and is_choice:
+                return True
+            if not others and reader not in mine:
+                mine.add(reader)
+                waiting.append((reader, is_choice or _is_choice(call)))
+    return False
+
+
+def _is_choice(call: Call) -> bool:
+    return _is_softmax(call) or kind_of(call.operation).chooses
+
+
+def _is_softmax(call: Call) -> bool:
+    """Whether a call is that of a softmax alone."""
+    is_it = effect_of(call.operation) is Effect.ACTIVATION and not call.kernels
+    return is_it and activation_name(activation_of(call.operation)) == "softmax"
 
 
 def _of_kernels(
-    operands: Sequence[_Operand], roles: Sequence[str], calls: Sequence[Call]
-) -> dict[int, str]:
+    operands: Sequence[_Operand], roles: Sequence[ProductRole], calls: Sequence[Call]
+) -> list[tuple[int, ProductRole]]:
     pairs = zip(operands, roles, strict=False)
-    return {
-        operand.end: role
+    return [
+        (operand.end, role)
         for operand, role in pairs
         if operand.end >= 0 and calls[operand.end].kernels
-    }
+    ]
 
 
 def _is_product(call: Call) -> bool:
@@ -127,20 +332,25 @@ def _operands(call: Call, calls: Sequence[Call]) -> list[_Operand]:
 
 def _operand(index: int, calls: Sequence[Call]) -> _Operand:
     activations: list[str] = []
+    gain = 1.0
     while index >= 0 and not calls[index].kernels and _passes(calls[index]):
         operation = calls[index].operation
         if effect_of(operation) is Effect.ACTIVATION:
             activations.append(activation_name(activation_of(operation)))
-        (index,) = calls[index].inputs
+        if isinstance(operation, Computed):
+            gain *= operation.gain
+        index = calls[index].inputs[0]  # what stands beside it is a mask
     own = _own_activation(calls[index]) if index >= 0 else None
-    return _Operand(index, (*activations, *([own] if own else [])))
+    return _Operand(index, (*activations, *([own] if own else [])), gain)
 
 
 def _passes(call: Call) -> bool:
+    effect = effect_of(call.operation)
     if len(call.inputs) != 1:
-        return False
+        is_layer = isinstance(call.operation, keras.Layer)
+        return bool(call.inputs) and is_layer and effect is Effect.ACTIVATION
     is_affine = kind_of(call.operation).use in (Use.SCALE, Use.SHIFT)
-    return is_affine or effect_of(call.operation) in _PASSED
+    return is_affine or effect in _PASSED
 
 
 def _own_activation(call: Call) -> str | None:

@@ -20,8 +20,10 @@ ROLES = (
     "query",
     "key",
     "value",
+    "qkv",
     "attention output",
     "gate",
+    "bias",
 )
 
 
@@ -105,6 +107,8 @@ class KernelRecord:
         normalizer: the layer or operation that `normalization` names, or None.
         time_steps: over how many steps the recurrent layer runs that it is in; None if
             that is open, or it is in none.
+        attention_std: for a query or key, the std at which attention logits have
+            variance 1.
         trainable: whether training changes it.
         kernel: its variable, layer and axes.
     """
@@ -125,6 +129,7 @@ class KernelRecord:
     branch: int | None = None
     is_tied: bool = False
     normalizer: Any = field(default=None, repr=False)
+    attention_std: float = 1.0
     time_steps: int | None = None
 
     @property

@@ -84,8 +84,10 @@ class _Regions:
         """The source of a region that ends in a call, its calls, and what they read."""
         before = self.calls[source] if source >= 0 else None
         is_alone = before is not None and len(self.calls[index].inputs) == 1
-        if is_alone and before.node and effect_of(before.operation) is (
-            Effect.ACTIVATION
+        if (
+            is_alone
+            and before.node
+            and effect_of(before.operation) is (Effect.ACTIVATION)
         ):
             (source,) = before.inputs  # several activations in a row are one
         members, waiting = set(), [index]

@@ -42,9 +42,12 @@ def after(operation: Any, weights: list[Weight]) -> Weight:
 
 def use_of(operation: Any, weight: Weight) -> Use:
     """What an operation on a signal does with a weight beside it."""
-    use = kind_of(operation).use or Use.SIGNAL
-    is_bias = all(math.prod(v.shape[:-1]) == 1 for v in weight.variables)
-    return Use.SIGNAL if use is Use.SHIFT and not is_bias else use
+    return kind_of(operation).use or Use.SIGNAL
+
+
+def is_vector(weight: Weight) -> bool:
+    """Whether a weight has values along its last axis alone."""
+    return all(math.prod(v.shape[:-1]) == 1 for v in weight.variables)
 
 
 def axes_of(operation: Any, weight: Weight, number: int) -> KernelAxes | None:

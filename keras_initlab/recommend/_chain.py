@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..inspection import Edge, Inspection, KernelRecord, Merge
 
-_FIRST = ("query", "key", "value", "recurrent input")
+_FIRST = ("query", "key", "value", "qkv", "recurrent input")
 
 
 def chain_widths(inspection: Inspection) -> list[int]:

@@ -46,6 +46,9 @@ class Choice:
 CONSTRUCTION, VARIANCE, ESTIMATE = 0.95, 0.7, 0.55
 
 FROZEN = Choice(None, "frozen: kept as it is", "", 1.0)
+KEPT_BIAS = Choice(
+    None, "only meets the logits of an attention, as a bias: kept as it is", "", 1.0
+)
 
 
 def tidy(value: float) -> float:

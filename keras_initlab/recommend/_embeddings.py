@@ -59,12 +59,21 @@ class Embeddings:
         return [k for k in found if k is not kernel and k.role not in _CLOSING]
 
     def _operands(self, merge: Merge) -> list[KernelRecord]:
-        """A kernel for each signal that is added; of tokens side by side the first."""
+        """A kernel for each signal that is added; of tokens side by side, the most."""
         found: list[KernelRecord] = []
         for edge in merge.edges:
             source = edge.source
-            if isinstance(source, Merge) and source.effect is Effect.CONCATENATE:
-                source = next((edge.source for edge in source.edges), None)
+            while isinstance(source, Merge) and source.effect is Effect.CONCATENATE:
+                shares = source.shares or [1.0] * len(source.edges)
+                largest = max(shares, default=0.0)
+                source = next(
+                    (
+                        edge.source
+                        for edge, share in zip(source.edges, shares, strict=True)
+                        if share == largest
+                    ),
+                    None,
+                )
             if isinstance(source, int):
                 found.append(self._inspection.kernels[source])
         return found

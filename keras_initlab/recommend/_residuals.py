@@ -19,7 +19,7 @@ _MANY = "Hanin and Rolnick 2018, 1803.01719, thm. 6; Fixup, 1901.09321, sec. 3"
 _GPT = "Radford et al. 2019, GPT-2, sec. 2.3"
 _T_FIXUP = "Huang et al. 2020, T-Fixup, sec. 3.2; Hanin and Rolnick 2018, thm. 6"
 _DEEPNORM = "Wang et al. 2022, DeepNorm, 2203.00555, sec. 4"
-_ATTENTION = ("query", "key", "value", "attention output")
+_ATTENTION = ("query", "key", "value", "qkv", "attention output")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from ..initializers import Orthogonal
 from ..inspection import Effect, Inspection, KernelRecord
-from ._choice import ESTIMATE, FROZEN, VARIANCE, Choice, tidy
+from ._choice import ESTIMATE, FROZEN, KEPT_BIAS, VARIANCE, Choice, tidy
 from ._constructions import Place
 from ._embeddings import Embeddings
 from ._input_moments import InputMoments, statistics_or_none
@@ -123,6 +123,8 @@ class _Policy:
         if not kernel.trainable:
             self.stds[kernel.position] = self._kept_std(kernel)
             return FROZEN
+        if kernel.role == "bias":
+            return KEPT_BIAS
         if kernel.role == "recurrent":
             self.stds[kernel.position] = math.sqrt(state_moment(kernel))
             return self._recurrent(kernel)
@@ -237,7 +239,9 @@ class _Policy:
             return OUTPUT_STD
         if kernel.role == "recurrent input":
             return input_std(kernel)
-        return NORMALIZED_STD if is_scale_free(kernel, self.inspection) else 1.0
+        if is_scale_free(kernel, self.inspection):
+            return NORMALIZED_STD
+        return kernel.attention_std
 
     def _beside_frozen(self, kernel: KernelRecord) -> tuple[str, ...]:
         """The source's rule for the first new layer after pretrained ones."""

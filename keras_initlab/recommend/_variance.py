@@ -25,8 +25,9 @@ _SWITCH = "Fedus et al. 2021, Switch Transformer, 2101.03961, sec. 2.4"
 ROUTER_VARIANCE = 0.1
 
 _ATTENTION = {
-    "query": "logits q·k/√d of variance 1",
-    "key": "logits q·k/√d of variance 1",
+    "query": "attention logits of variance 1",
+    "key": "attention logits of variance 1",
+    "qkv": "query, key and value side by side, attention logits of variance 1",
     "value": "the softmax averages it over positions",
     "attention output": "an average over positions, up to √positions smaller",
 }
@@ -59,7 +60,7 @@ def random_reason(kernel: KernelRecord, input_moment: InputMoment, scale: float)
 
 def random_reference(kernel: KernelRecord, input_moment: InputMoment) -> str:
     """Returns the paper that a random kernel's scale is from."""
-    if kernel.role in ("query", "key"):
+    if kernel.role in ("query", "key", "qkv"):
         return _VASWANI
     if is_router(kernel):
         return _SWITCH

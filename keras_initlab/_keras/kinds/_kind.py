@@ -82,6 +82,7 @@ class Kind:
         roles: roles of the kernels of layers inside it, by these layers' names.
         operands: roles of the kernels whose outputs it multiplies, input by input.
         multiplies: whether it multiplies its two inputs with one another.
+        chooses: whether it tells which entries are the largest.
         hands_axes: whether its `build` tells an initializer the axes of its kernel.
         steps: maps it to the layers that it runs step by step, the first one first.
         is_loop: whether these run in a loop, where their calls cannot be seen.
@@ -101,6 +102,7 @@ class Kind:
     roles: Mapping[str, str] = field(default_factory=dict)
     operands: tuple[str, ...] = ()
     multiplies: bool = False
+    chooses: bool = False
     hands_axes: bool = False
     steps: Callable[[Any], Sequence[Any]] | None = None
     is_loop: bool = False

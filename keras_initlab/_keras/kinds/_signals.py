@@ -49,7 +49,7 @@ def _tensordot(operation: Any, rank: int, number: int) -> KernelAxes | None:
     return KernelAxes(summed, tuple(i for i in range(rank) if i not in summed))
 
 
-_NORM = Kind(effect=Effect.NORMALIZATION)
+_NORM = Kind(effect=Effect.NORMALIZATION, use=Use.SCALE)
 _UNIT_NORM = Kind(effect=Effect.NORMALIZATION, mean_square=_norm_over_units)
 _ACTIVATION = Kind(effect=Effect.ACTIVATION, activation=lambda operation: operation)
 _SAME = Kind(effect=Effect.SAME_UNITS)
@@ -111,6 +111,7 @@ RECORDS = {
     "CustomScaleLayer": Kind(effect=Effect.ADD),
     **_of_all("Concatenate Concat Stack Hstack Vstack", _JOIN),
     "Multiply": Kind(multiplies=True, use=Use.SCALE),
+    **_of_all("TopK Argmax", Kind(effect=Effect.POOL, chooses=True)),
     **_of_all("Divide TrueDivide", Kind(use=Use.SCALE)),
     **_of_all("FloorDivide Power", Kind(use=Use.BEND)),
     **_of_all("Matmul Dot", _PRODUCT),
@@ -122,4 +123,5 @@ RECORDS = {
     **{n: Kind(use=Use.KERNEL, weight_axes=axes) for n, axes in _KERNELS.items()},
     **_of_all("MultiHeadAttention GroupedQueryAttention", Kind(roles=_ATTENTION)),
     **_of_all("Attention AdditiveAttention", Kind(operands=("query", "value", "key"))),
+    "DotProductAttention": Kind(operands=("query", "key", "value")),
 }
