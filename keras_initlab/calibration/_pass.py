@@ -46,7 +46,7 @@ class Pass(Listener):
         self.rows: dict[int, CalibratedKernel] = {}
         self.samples: dict[int, np.ndarray] = {}
         self._is_to_check = is_to_check
-        self._wanted = {id(kernel.variable): wanted(kernel) for kernel in kernels}
+        self._wanted = wanted
         self._scope = scope
         self._changed: dict[int, Any] = {}
         for key, reason in reasons.items():
@@ -116,7 +116,7 @@ class Pass(Listener):
         kernel, output = product.kernel, product.output
         dtype = keras.backend.standardize_dtype(output.dtype)
         wide = dtype if dtype == "float64" else "float32"
-        wanted = self._wanted[id(kernel.variable)]
+        wanted = self._wanted(kernel)
         bias = bias_of(product, self.value, product.meets_bias)
         wanted = replace(wanted, center=wanted.center and bias.is_trainable)
         values = _as_type(output, wide)
@@ -141,6 +141,8 @@ class Pass(Listener):
             dtype = keras.backend.standardize_dtype(values.dtype)
             values = values + ops.convert_to_tensor(bias.values, dtype)
         found = scaling(values, bias.values if counts else None, channels, wanted)
+        if found.factors is not None and _is_near(found, wanted):
+            found = replace(found, after=found.before, factors=None)
         if found.factors is not None:
             factors = channels.on_kernel(found.factors, kernel.shape)
             self._multiply(kernel, kernel.variable, factors)
@@ -170,6 +172,12 @@ class Pass(Listener):
     def _set(self, variable: Any, value: Any) -> None:
         self._changed[id(variable)] = variable
         self._scope.add_update((variable, value))
+
+
+def _is_near(found: Scaling, wanted: Wanted) -> bool:
+    """Whether an output is as near to what is wanted as is asked for."""
+    before = found.before or 0.0
+    return wanted.std / wanted.spare < before < wanted.std * wanted.spare
 
 
 class Check(Listener):

@@ -35,6 +35,7 @@ class Wanted:
         center: whether a bias shall take away what they are on average.
         is_alone: whether it is that of the kernel's product alone, without the bias.
         scales_bias: whether the bias is scaled with the kernel.
+        spare: a factor within which of the std they are left as they are.
     """
 
     std: float
@@ -42,6 +43,7 @@ class Wanted:
     center: bool = False
     is_alone: bool = False
     scales_bias: bool = False
+    spare: float = 1.0
 
 
 @dataclass(frozen=True)

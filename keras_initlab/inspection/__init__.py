@@ -5,6 +5,9 @@ from .._keras.paths import layer_paths as layer_paths
 from .._keras.paths import operation_paths as operation_paths
 from .._keras.paths import operations_in_sight as operations_in_sight
 from .._keras.paths import variable_paths as variable_paths
+from ._arguments import filled as filled
+from ._arguments import symbolic_inputs as symbolic_inputs
+from ._custom import is_custom as is_custom
 from ._graph import read_calls as read_calls
 from ._inspect import inspect as inspect
 from ._operations import activation_name as activation_name
@@ -33,10 +36,13 @@ __all__ = [
     "check_parts",
     "effect_of",
     "fans",
+    "filled",
     "inspect",
     "is_activation",
+    "is_custom",
     "layer_paths",
     "operation_paths",
     "operations_in_sight",
+    "symbolic_inputs",
     "variable_paths",
 ]

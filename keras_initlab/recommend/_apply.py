@@ -49,7 +49,7 @@ def apply_rows(
         if not overwrite:
             check_untrained(model, meant, is_part=len(meant) < len(candidates))
         for row in meant:
-            fresh += [*_drawn(row, base), *_moving_variance(row)]
+            fresh += [*drawn(row, base), *_moving_variance(row)]
         if batch is not None:
             fresh, kernels = calibrated(model, meant, fresh, batch)
         drawn_by = _initializers(meant, kernels or ())
@@ -75,8 +75,8 @@ def _initializers(
     }
 
 
-def _drawn(row: Row, base: int) -> list[tuple[Any, np.ndarray]]:
-    """The new values of a row's kernel and of its layer's bias."""
+def drawn(row: Row, base: int) -> list[tuple[Any, np.ndarray]]:
+    """Returns the new values of a row's kernel and of its layer's bias."""
     kernel, place = row.kernel, row.kernel.key
     values = kernel_values(row, _seeds.derive(base, *place, 0))
     fresh = [(kernel.variable, values)]

@@ -43,7 +43,7 @@ class Choice:
 
 
 # What a confidence rests on; see `Row`.
-CONSTRUCTION, VARIANCE, ESTIMATE = 0.95, 0.7, 0.55
+CONSTRUCTION, MEASURED, VARIANCE, ESTIMATE = 0.95, 0.8, 0.7, 0.55
 
 FROZEN = Choice(None, "frozen: kept as it is", "", 1.0)
 KEPT_BIAS = Choice(

@@ -8,9 +8,8 @@ from typing import Any
 
 from .._activations import ActivationStatistics, activation_statistics, moments_at
 from ..initializers import DeltaOrthogonal, MirroredOrthogonal, Orthogonal
-from ..inspection import Effect, KernelRecord
-from ._choice import CONSTRUCTION, ESTIMATE, Choice, tidy
-from ._input_moments import averaged
+from ..inspection import KernelRecord
+from ._choice import CONSTRUCTION, Choice, tidy
 from ._stretches import Carrier
 
 _POOLE = "Poole et al. 2016, 1606.05340, eq. 3"
@@ -38,6 +37,7 @@ class Place:
         moment: second moment of its input.
         std: of the pre-activations of `source`.
         target: the std its pre-activations are to have where they end the stretch.
+        share: what averages over positions before it leave of the mean square.
     """
 
     kernel: KernelRecord
@@ -48,6 +48,7 @@ class Place:
     moment: float
     std: float
     target: float
+    share: float = 1.0
 
     def construct(self, input_std: float, slope: float) -> tuple[Choice, float]:
         """Returns the choice for the kernel, and the std of its pre-activations.
@@ -71,14 +72,14 @@ class Place:
         change = (self._target() or std) / std
         if self.before is Carrier.LINEAR_POINT:
             change = min(change, _MOST_CHANGE)
-        gain = tidy(reading * self._widening() * change / self._pooled())
+        gain = tidy(reading * self._widening() * change / math.sqrt(self.share))
         std *= change
         reason, reference = self._reason()
         choice = Choice(
             initializer=self._initializer(gain),
             reason=reason,
             reference=reference,
-            confidence=ESTIMATE if self._is_pooled() else CONSTRUCTION,
+            confidence=CONSTRUCTION,
             alternatives=("orthogonal", "he_normal"),
             forward_gain=std / input_std,
             backward_gain=gain * self._backward(slope),
@@ -127,14 +128,6 @@ class Place:
         if self.kernel.axes.window and not self.is_spread:
             return DeltaOrthogonal(gain)
         return Orthogonal(gain)
-
-    def _pooled(self) -> float:
-        """What averages over positions before the kernel leave of the signal's std."""
-        return math.prod(math.sqrt(averaged(edge)) for edge in self.kernel.edges)
-
-    def _is_pooled(self) -> bool:
-        edges = self.kernel.edges
-        return bool(edges) and edges[0].has(Effect.CHANNEL_LINEAR)
 
     def _backward(self, slope: float) -> float:
         """The factor on gradients beside the gain."""

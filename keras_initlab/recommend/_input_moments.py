@@ -15,20 +15,21 @@ from ._measured import Measured
 _AVERAGING = ("attention output", "recurrent", "recurrent input")
 _NOTHING = 1e-12  # a mean square that no kernel could make up for
 APPROXIMATE = (Effect.POOL, Effect.OTHER, Effect.CHANNEL_LINEAR)
-_WAVES = {"Sin": -1, "Cos": 1}
-# Of a few dozen normal values the largest has mean square 4, eight times a rectified
-# unit's, of two by two 1.55, three times it, and 1 time if all agree: between the two.
-_LARGEST = {"GlobalMaxPooling": math.sqrt(8), "MaxPooling": math.sqrt(3.1)}
-# How many positions an average is over: two by two, or a few dozen.
-_AVERAGED = {"AveragePooling": 4, "GlobalAveragePooling": 36, "Mean": 36}
 
 
 @dataclass(frozen=True)
 class InputMoment:
-    """The second moment of a kernel's input, and how sure that figure is."""
+    """The second moment of a kernel's input, and how sure that figure is.
+
+    Attributes:
+        moment: the mean square.
+        is_exact: whether theory knows it.
+        is_measured: whether a run of the model has told it.
+    """
 
     moment: float
     is_exact: bool
+    is_measured: bool = False
 
 
 class InputMoments:
@@ -42,7 +43,7 @@ class InputMoments:
         scale: root mean squares of the model's inputs.
         stds: the std that a kernel's output is known to have, by its position; filled
             in as the kernels are decided, sources first.
-        measured: mean squares that were measured on data.
+        measured: mean squares that were measured in a run of the model.
     """
 
     def __init__(
@@ -60,8 +61,11 @@ class InputMoments:
 
     def at(self, kernel: KernelRecord) -> InputMoment:
         """Returns what a kernel reads, the mean over its inputs."""
-        if kernel.position in self._measured.read:
-            return InputMoment(self._measured.read[kernel.position], is_exact=True)
+        read = self._measured.read.get(kernel.position)
+        return self.theory(kernel) if read is None else InputMoment(read, False, True)
+
+    def theory(self, kernel: KernelRecord) -> InputMoment:
+        """Returns what theory says that a kernel reads, the mean over its inputs."""
         input_moments = [self.on_edge(edge) for edge in kernel.edges]
         if not input_moments:
             return InputMoment(1.0, is_exact=False)
@@ -70,6 +74,10 @@ class InputMoments:
         is_first = kernel.key[1] == 0
         is_exact = is_first and all(a.is_exact for a in input_moments)
         return InputMoment(max(moment, _NOTHING), is_exact)
+
+    def is_told(self, kernel: KernelRecord) -> bool:
+        """Whether the scale of what a kernel reads is told, by that of the inputs."""
+        return bool(kernel.edges) and all(map(_is_of_inputs, kernel.edges))
 
     def std_of_input(self, kernel: KernelRecord) -> float:
         """Returns the root mean square of the model input that a kernel starts from."""
@@ -84,32 +92,24 @@ class InputMoments:
         """Returns the second moment at the end of an edge."""
         start, transforms = self._start(edge)
         moment, is_exact = start.moment, start.is_exact
-        kept = None if isinstance(edge.source, Merge) else 0.0  # E[φ]²/E[φ²]
+        has_acted = False
         for transform in transforms:
             moment *= transform.gain**2
             if transform.effect is Effect.NORMALIZATION:
-                moment, is_exact, kept = transform.mean_square, True, 0.0
+                moment, is_exact, has_acted = transform.mean_square, True, True
             elif transform.effect is Effect.ACTIVATION:
                 known = statistics_or_none(transform.activation)
-                # A kernel's output is normal, which a sum or an input need not be.
-                is_exact &= isinstance(edge.source, int) and known is not None
-                kept = known.mean**2 / known.second_moment if known else None
+                # A kernel's output is normal, which a sum, an input or what another
+                # activation gives need not be.
+                is_normal = isinstance(edge.source, int) and not has_acted
+                is_exact &= is_normal and known is not None
+                has_acted = True
                 if known is not None and math.isclose(moment, 1.0):
                     moment = known.second_moment
                 elif known is not None:
                     moment, _ = moments_at(transform.activation, math.sqrt(moment))
-            elif transform.name in _WAVES:
-                # E[sin²] and E[cos²] of a normal phase; of both side by side, 1/2.
-                moment = (1 + _WAVES[transform.name] * math.exp(-2 * moment)) / 2
-                is_exact = False
             elif transform.effect in APPROXIMATE:
-                is_exact = False
-                largest = _of_name(_LARGEST, transform.name)
-                if largest and kept:
-                    moment, kept = moment * largest, 1.0
-                elif kept is not None:
-                    share = _averaged(kept, transform.name)
-                    moment, kept = moment * share, min(1.0, kept / share)
+                is_exact, has_acted = False, True
         return InputMoment(moment, is_exact)
 
     def _start(self, edge: Edge) -> tuple[InputMoment, tuple[Transform, ...]]:
@@ -155,27 +155,11 @@ class InputMoments:
         return InputMoment(math.prod(moments) if moments else 1.0, is_exact=False)
 
 
-def averaged(edge: Edge) -> float:
-    """The share of a signal without mean that averages over positions leave."""
-    return math.prod(_averaged(0.0, transform.name) for transform in edge.transforms)
-
-
-def _averaged(kept: float, name: str) -> float:
-    """The share of the mean square that an average over positions leaves.
-
-    Between all of it, if the positions agree, and if they do not, that of the mean and
-    a part of the rest: their geometric mean.
-
-    Args:
-        kept: the share of the mean.
-        name: of the operation.
-    """
-    count = _of_name(_AVERAGED, name)
-    return math.sqrt(kept + (1 - kept) / count) if count else 1.0
-
-
-def _of_name(table: Mapping[str, float], name: str) -> float | None:
-    return next((v for start, v in table.items() if name.startswith(start)), None)
+def _is_of_inputs(edge: Edge) -> bool:
+    """Whether no kernel is before an edge, and nothing that sets a scale anew."""
+    if isinstance(edge.source, Merge):
+        return bool(edge.source.edges) and all(map(_is_of_inputs, edge.source.edges))
+    return edge.source is None
 
 
 def statistics_or_none(activation: Any) -> ActivationStatistics | None:

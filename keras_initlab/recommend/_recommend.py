@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,17 +12,23 @@ import keras
 
 from .._core.errors import check_choice, check_positive, message
 from .._keras.batch import Batch, read_batch
+from .._keras.private import all_layers
 from .._keras.unchanged import unchanged
-from ..inspection import Inspection, inspect
+from ..inspection import Inspection, inspect, is_custom
+from ._apply import drawn
 from ._calibrated import measured_choices, thinned
 from ._chain import chain_widths
+from ._choice import Choice
 from ._inputs import InputScale, input_scale
-from ._measured import Measured, measure, unknown_signals
+from ._measured import measure, values_of
 from ._outputs import log_priors, logits_of
 from ._recommendation import Recommendation
+from ._row import make_row
 from ._rules import recommend_widths, rules_choices
-from ._signal import signal_choices, with_priors
+from ._signal import SignalPolicy, signal_choices, with_priors
+from ._synthetic import synthetic_inputs
 
+_SEED = 0  # of the weights on which a model is run to measure
 _POLICIES = ("calibrated", "rules", "signal")
 _ADVICE = {
     "narrow_bottleneck": "A hidden layer of fewer than 10 units passes at most as many "
@@ -141,11 +149,12 @@ def _recommend(
         choices, record = rules_choices(inspection)
         issues, advice = record.issues, record.advice
     else:
-        scale, measured = InputScale(input_std), Measured()
+        scale = InputScale(input_std)
         if batch is not None:
             scale = input_scale(inspection, batch.x)
-            measured = _measured(model, inspection, batch)
-        choices = signal_choices(inspection, scale, logits, measured)
+        run = functools.partial(_run, model, inspection, batch, input_std)
+        has_data = batch is not None
+        choices = signal_choices(inspection, scale, logits, run, has_data)
         issues = _issues(inspection)
         advice = _advice(issues, inspection)
     choices = with_priors(choices, offsets)
@@ -156,9 +165,34 @@ def _recommend(
     return Recommendation(model, inspection, choices, policy, issues, advice, inputs)
 
 
-def _measured(model: Any, inspection: Inspection, batch: Batch) -> Measured:
-    unknown = unknown_signals(model, inspection)
-    return measure(model, unknown, thinned(batch)) if unknown else Measured()
+def _run(
+    model: Any,
+    inspection: Inspection,
+    batch: Batch | None,
+    input_std: float,
+    policy: SignalPolicy,
+    choices: Sequence[Choice],
+) -> bool:
+    """Measures what theory is not sure of; whether the model has run."""
+    is_sure = all(policy.is_sure(kernel) for kernel in inspection.kernels)
+    if is_sure and not any(map(is_custom, all_layers(model))):
+        return False
+    rows = [
+        make_row(kernel, choice)
+        for kernel, choice in zip(inspection.kernels, choices, strict=True)
+        if choice.initializer is not None
+    ]
+    starts = values_of([pair for row in rows for pair in drawn(row, _SEED)])
+    if batch is not None:
+        measure(
+            model, inspection, thinned(batch), starts, policy.expected, policy.measured
+        )
+        return True
+    for inputs in synthetic_inputs(model, inspection, input_std):
+        with contextlib.suppress(Exception):  # whatever a model may raise on them
+            measure(model, inspection, inputs, starts, policy.expected, policy.measured)
+            return True
+    return False
 
 
 def _advice(issues: Sequence[str], inspection: Inspection) -> list[str]:

@@ -10,17 +10,17 @@ their input (`_variance`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ..initializers import Orthogonal
 from ..inspection import Effect, Inspection, KernelRecord
-from ._choice import ESTIMATE, FROZEN, KEPT_BIAS, VARIANCE, Choice, tidy
+from ._choice import ESTIMATE, FROZEN, KEPT_BIAS, MEASURED, VARIANCE, Choice, tidy
 from ._constructions import Place
 from ._embeddings import Embeddings
-from ._input_moments import InputMoments, statistics_or_none
+from ._input_moments import InputMoment, InputMoments, statistics_or_none
 from ._inputs import InputScale
-from ._measured import Measured
+from ._measured import Expected, Measured
 from ._normalized import NORMALIZED_STD, is_scale_free, moving
 from ._outputs import LOGIT_REFERENCE, OUTPUT_STD, PRIOR_REFERENCE
 from ._recurrent import input_std, recurrent_choice, state_moment
@@ -45,6 +45,7 @@ _LOSSES = {
     "sigmoid": "log 2",
     "values": "the spread of the targets",
 }
+_BY_RULE = ("bias", "embedding", "recurrent")
 _SAXE = "Saxe et al. 2014, 1312.6120, sec. 3"
 
 
@@ -52,7 +53,8 @@ def signal_choices(
     inspection: Inspection,
     scale: InputScale,
     logits: Mapping[int, str] | None = None,
-    measured: Measured | None = None,
+    run: Callable[[SignalPolicy, Sequence[Choice]], bool] | None = None,
+    has_data: bool = False,
 ) -> list[Choice]:
     """Returns the signal policy's choice for every kernel, in order of position.
 
@@ -60,14 +62,16 @@ def signal_choices(
         inspection: the model's kernels.
         scale: root mean square of the model's inputs.
         logits: what output kernels give whose meaning is known, by position.
-        measured: what was measured on data.
+        run: runs the model on what theory chooses, to measure what it is not sure of;
+            returns whether it has.
+        has_data: whether it runs on data, which tell the scale of inputs.
     """
-    policy = _Policy(inspection, scale, logits or {}, measured or Measured())
-    # A choice notes its kernel's std, so it comes first.
-    return [
-        replace(policy.choice(kernel), std=policy.stds.get(kernel.position, 1.0))
-        for kernel in inspection.kernels
-    ]
+    given = inspection, scale, logits or {}, Measured(), has_data
+    policy = SignalPolicy(*given)
+    choices = policy.choices()
+    if run is None or not run(policy, choices):
+        return choices
+    return SignalPolicy(*given).choices()
 
 
 def with_priors(
@@ -87,17 +91,27 @@ def with_priors(
     ]
 
 
-class _Policy:
+class SignalPolicy:
+    """The choices for a model's kernels, made in order.
+
+    Attributes:
+        inspection: the kernels.
+        measured: what a run of the model has told so far.
+        stds: the std of what kernels give, by position, as they are decided.
+    """
+
     def __init__(
         self,
         inspection: Inspection,
         scale: InputScale,
         logits: Mapping[int, str],
         measured: Measured,
+        has_data: bool = False,
     ):
+        self.has_data = has_data
         self.inspection = inspection
         self.logits = logits
-        self.frozen = measured.given
+        self.measured = measured
         self.carriers = carriers(inspection)
         self.lengths = stretch_lengths(inspection, self.carriers)
         # The std of outputs where it is not 1; each kernel's is noted when decided.
@@ -106,7 +120,34 @@ class _Policy:
         self.residuals = Residuals(inspection, self.input_moments)
         self.embeddings = Embeddings(inspection)
 
+    def choices(self) -> list[Choice]:
+        """Returns the choice for every kernel, in order of position."""
+        # A choice notes its kernel's std, so it comes first.
+        return [
+            replace(self.choice(kernel), std=self.stds.get(kernel.position, 1.0))
+            for kernel in self.inspection.kernels
+        ]
+
+    def is_sure(self, kernel: KernelRecord) -> bool:
+        """Whether theory knows what a kernel reads, or need not know it."""
+        needs_nothing = not kernel.trainable or kernel.role in _BY_RULE
+        return needs_nothing or self.expected(kernel).is_sure
+
+    def expected(self, kernel: KernelRecord) -> Expected:
+        """Returns what theory expects of a kernel's output."""
+        theory, choice = self.input_moments.theory(kernel), self.choice(kernel)
+        is_inside = self._carrying_source(kernel) is not None
+        is_averaged = kernel.edges and kernel.edges[0].has(Effect.CHANNEL_LINEAR)
+        return Expected(
+            std=self.stds.get(kernel.position, 1.0),
+            moment=theory.moment,
+            is_sure=not is_averaged if is_inside else theory.is_exact,
+            is_told=not self.has_data and self.input_moments.is_told(kernel),
+            scales_bias=choice.centered_mean is not None,
+        )
+
     def choice(self, kernel: KernelRecord) -> Choice:
+        """Returns the choice for a kernel; those before it come first."""
         choice = self._choice(kernel)
         if choice.initializer is None or kernel.normalizer is None:
             return choice
@@ -142,8 +183,8 @@ class _Policy:
     def _kept_std(self, kernel: KernelRecord) -> float:
         if kernel.role == "recurrent":
             return math.sqrt(state_moment(kernel))
-        if kernel.position in self.frozen:
-            return self.frozen[kernel.position]
+        if kernel.position in self.measured.given:
+            return self.measured.given[kernel.position]
         return frozen_std(kernel, self.input_moments.at(kernel))
 
     def _carrying_source(self, kernel: KernelRecord) -> KernelRecord | None:
@@ -164,11 +205,17 @@ class _Policy:
             moment=self.input_moments.at(kernel).moment,
             std=self.stds.get(source.position, 1.0) if source else 1.0,
             target=self._target_std(kernel),
+            share=self._share_left(kernel) if source else 1.0,
         )
         slope = math.sqrt(self._slope_before(kernel))
         choice, std = place.construct(self._input_scale(kernel), slope)
         self.stds[kernel.position] = std
         return choice
+
+    def _share_left(self, kernel: KernelRecord) -> float:
+        """What a run has told that averages leave of what a kernel would read."""
+        read = self.measured.read.get(kernel.position)
+        return 1.0 if read is None else read / self.input_moments.theory(kernel).moment
 
     def _random(self, kernel: KernelRecord) -> Choice:
         input_moment = self.input_moments.at(kernel)
@@ -186,7 +233,7 @@ class _Policy:
             reference=share.reference
             if share
             else random_reference(kernel, input_moment),
-            confidence=VARIANCE if input_moment.is_exact else ESTIMATE,
+            confidence=_confidence(input_moment),
             alternatives=(*self._beside_frozen(kernel), "orthogonal", "glorot_uniform"),
             forward_gain=math.sqrt(variance) / self._input_scale(kernel),
             backward_gain=std
@@ -214,7 +261,7 @@ class _Policy:
             initializer=Orthogonal(gain),
             reason="used transposed too: orthogonal, so that one undoes the other",
             reference=_SAXE,
-            confidence=VARIANCE if input_moment.is_exact else ESTIMATE,
+            confidence=_confidence(input_moment),
             alternatives=("glorot_normal",),
             forward_gain=1 / self._input_scale(kernel),
             backward_gain=gain
@@ -275,6 +322,12 @@ class _Policy:
                 statistics = statistics_or_none(transform.activation)
                 slope *= statistics.derivative_second_moment if statistics else 1.0
         return slope
+
+
+def _confidence(input_moment: InputMoment) -> float:
+    if input_moment.is_measured:
+        return MEASURED
+    return VARIANCE if input_moment.is_exact else ESTIMATE
 
 
 def _is_transposed_too(kernel: KernelRecord) -> bool:

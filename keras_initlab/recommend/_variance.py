@@ -53,8 +53,11 @@ def variance_scaling(kernel: KernelRecord, scale: float) -> Any:
 
 def random_reason(kernel: KernelRecord, input_moment: InputMoment, scale: float) -> str:
     """Returns what a random kernel of this scale reads and does, in words."""
-    about = "" if input_moment.is_exact else "about "
-    reads = f"reads {_reads(kernel)} of mean square {about}{input_moment.moment:.3g}"
+    is_known = input_moment.is_exact or input_moment.is_measured
+    about = "" if is_known else "about "
+    told = ", measured" if input_moment.is_measured else ""
+    square = f"mean square {about}{input_moment.moment:.3g}{told}"
+    reads = f"reads {_reads(kernel)} of {square}"
     return f"{reads}{_after(kernel)}: variance {scale:.3g}/fan_in{_fan(kernel)}"
 
 

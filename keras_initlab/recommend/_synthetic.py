@@ -1,0 +1,90 @@
+"""Inputs made to what a model says it takes, to run it on where nobody gives any.
+
+Normal numbers where it reads a signal, the numbers of rows where it looks them up, and
+ones for masks and whatever else is whole numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from .._keras.inputs import fitted
+from .._keras.private import functional_of, inputs_struct
+from ..inspection import Inspection, KernelRecord, Merge, filled, symbolic_inputs
+
+_SIZES = (32, 8, 256, 2048)  # open ones: tables hold few positions, windows are wide
+_NUMBERS = 2**17  # in one input, about
+_FEWEST, _MOST = 4, 32  # examples
+
+
+def synthetic_inputs(
+    model: keras.Model, inspection: Inspection, std: float
+) -> Iterator[Any]:
+    """Yields inputs that a model may run on, of one size after the other.
+
+    Args:
+        model: a built model.
+        inspection: its kernels.
+        std: of the inputs that are a signal.
+    """
+    wanted = _wanted(model)
+    rows = _rows(inspection)
+    flat = keras.tree.flatten(wanted)
+    is_open = any(size is None for one in flat for size in one.shape[1:])
+    for size in _SIZES if is_open else _SIZES[:1]:
+        shapes = [filled((None, *one.shape[1:]), size)[1:] for one in flat]
+        largest = max(map(math.prod, shapes), default=1)
+        examples = max(_FEWEST, min(_MOST, _NUMBERS // max(1, largest)))
+        rng = np.random.default_rng(0)
+        arrays = [
+            _array((examples, *shape), one.dtype, rows.get(number), std, rng)
+            for number, (shape, one) in enumerate(zip(shapes, flat, strict=True))
+        ]
+        yield fitted(model, keras.tree.pack_sequence_as(wanted, arrays), "data")
+
+
+def _wanted(model: Any) -> Any:
+    """Symbolic tensors like the inputs."""
+    structure = inputs_struct(functional_of(model))
+    if structure is not None:
+        return structure
+    args, kwargs = symbolic_inputs(model)
+    return args[0] if args else {k: v for k, v in kwargs.items() if v is not False}
+
+
+def _array(
+    shape: tuple[int, ...],
+    dtype: str,
+    rows: int | None,
+    std: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    if rows is not None:
+        return rng.integers(0, rows, shape).astype(dtype)
+    if dtype.startswith(("float", "bfloat")):
+        return (std * rng.standard_normal(shape)).astype("float32")
+    return np.ones(shape, dtype)
+
+
+def _rows(inspection: Inspection) -> Mapping[int, int]:
+    """The rows of the smallest table that is looked up by each input, by its number."""
+    found: dict[int, int] = {}
+    for record in inspection.kernels:
+        if record.role in ("embedding", "bias") and record.kernel.axes.inputs == ():
+            for entry in _entries(record):
+                count = record.shape[0]
+                found[entry] = min(count, found.get(entry, count))
+    return found
+
+
+def _entries(reader: KernelRecord | Merge) -> Iterator[int]:
+    for edge in reader.edges:
+        if isinstance(edge.source, Merge):
+            yield from _entries(edge.source)
+        elif edge.source is None and edge.entry is not None:
+            yield edge.entry
