@@ -3,8 +3,9 @@
 For each model a list of `(pattern, role)`: the first pattern that a weight's path
 matches, as `fnmatch` does, says its role. Every trainable weight of two axes or more
 matches one. `None` is for what is only added: a bias with an axis of heads, a table of
-relative positions that is added to attention's scores; it must not be drawn. A tuple
-lists what a reader may call it, the first first.
+relative positions that is added to attention's scores; it must not be drawn. Vectors
+are named where they could be taken for kernels. A tuple lists what a reader may call
+it, the first first.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ ROLES_OF = {
     ],
     "mixtral": [*ROUTER, *EXPERTS, *TABLES, *ATTENTION],
     "qwen moe": [*ROUTER, FUSED_EXPERTS[0], EXPERTS[2], *GATED_TRANSFORMER],
-    "gpt oss": [*ROUTER, *FUSED_EXPERTS, *TABLES, *ATTENTION],
+    "gpt oss": [("*/sinks", None), *ROUTER, *FUSED_EXPERTS, *TABLES, *ATTENTION],
     "phi 3": GATED_TRANSFORMER,
     "gpt 2": TRANSFORMER,
     "bloom": [
@@ -195,6 +196,7 @@ ROLES_OF = {
     ],
     "whisper": [("*_conv_layer_*/kernel", "hidden"), *TRANSFORMER],
     "clip": [
+        ("*/class_embedding", TOKEN),
         ("*/patch_embedding/kernel", "hidden"),
         *TABLES,
         *ATTENTION,
