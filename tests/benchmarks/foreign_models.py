@@ -322,9 +322,9 @@ def mobilenet():
 
 def vae():
     backbone = VAEBackbone(
-        encoder_num_filters=[32, 64],
+        encoder_num_filters=[32, 32],
         encoder_num_blocks=[1, 1],
-        decoder_num_filters=[64, 32],
+        decoder_num_filters=[32, 32],
         decoder_num_blocks=[1, 1],
         input_channels=1,
         sample_channels=16,
@@ -344,6 +344,6 @@ MODELS = {
     "vit": Foreign(vit, digits, "classes", 32, 3),
     "swin": Foreign(swin, digits, "classes", 32, 2),
     "convnext": Foreign(convnext, digits, "classes", 32, 2),
-    "mobilenet": Foreign(mobilenet, small_digits, "classes", 32, 2, backend="torch"),
+    "mobilenet": Foreign(mobilenet, small_digits, "classes", 32, 1, backend="torch"),
     "vae": Foreign(vae, noisy_digits, "image", 16, 2),
 }

@@ -20,8 +20,9 @@ FOLDER has `positive.txt` and `negative.txt`, a sentence a line; only the models
 images do without. Every model has a process of its own, so that a crash ends no other,
 with the backend that was fastest for it on a CPU: JAX, and PyTorch for MobileNet. If
 KERAS_BACKEND is set, it holds for all. One line a run is added to `--out`; runs that
-are in it are not made again, and those that failed are. A run takes 5 to 25 seconds on
-one core, and compiling a model, once for all its runs, about as long again.
+are in it are not made again, and those that failed are. A run takes about 10 to 35
+seconds on one core, and building and compiling a model, once for all its runs, about as
+long again.
 """
 
 from __future__ import annotations
@@ -295,7 +296,9 @@ def show(options, results):
 
 def train_apart(name, arguments):
     """A process for one model, on its backend; whether all its runs are made."""
-    environment = {"KERAS_BACKEND": MODELS[name].backend, **os.environ}
+    backend = MODELS[name].backend
+    # Two threads of PyTorch on a busy machine were several times slower than one.
+    environment = {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1", **os.environ}
     command = [sys.executable, "-W", "ignore", __file__, *arguments, "--only", name]
     code = subprocess.run(command, env=environment, check=False).returncode
     if code:
