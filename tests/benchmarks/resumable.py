@@ -62,7 +62,7 @@ class Trained:
         self.model.fit(*train, verbose=0, **options)
         seconds = time.perf_counter() - began
         metrics = self.model.evaluate(
-            *test, batch_size=len(test[0]), verbose=0, return_dict=True
+            *test, batch_size=len(test[1]), verbose=0, return_dict=True
         )
         # NaN is no JSON.
         values = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
