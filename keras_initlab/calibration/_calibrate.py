@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -150,9 +152,16 @@ def calibrate(
         if not overwrite:
             _check_untrained(model, meant, is_part=only is not None)
         reasons = reasons_to_leave(model, meant)
+        tied = _tied(model, batch, meant)
         drawn = _drawn(meant, reasons, base, orthogonal)
         run = one_pass(
-            model, batch, meant, lambda _: wanted, reasons, drawn, training=training
+            model,
+            batch,
+            meant,
+            lambda kernel: _of_rows(kernel, wanted) if _key(kernel) in tied else wanted,
+            reasons,
+            drawn,
+            training=training,
         )
     rows = [run.rows[id(kernel.variable)] for kernel in meant]
     fresh = run.changed()
@@ -187,6 +196,27 @@ def _looked_into(model: Any, batch: Any, meant: list[Kernel]) -> list[Kernel]:
         return meant
     found = {id(record.variable): record.kernel for record in records}
     return [one if one.is_known else found.get(id(one.variable), one) for one in meant]
+
+
+def _tied(model: Any, batch: Any, meant: Sequence[Kernel]) -> set[int]:
+    """The tables that are also, transposed, the kernel of an output."""
+    tables = [kernel for kernel in meant if kernel.part.role == "embedding"]
+    if not tables:
+        return set()
+    try:
+        records = inspect(model, batch).kernels
+    except (UnsupportedModelError, NoKernelsError):
+        return set()
+    return {id(record.variable) for record in records if record.is_tied}
+
+
+def _of_rows(kernel: Kernel, wanted: Wanted) -> Wanted:
+    """What a tied table's rows shall be like, so that its logits are as wanted."""
+    return replace(wanted, std=wanted.std / math.sqrt(kernel.shape[-1]))
+
+
+def _key(kernel: Kernel) -> int:
+    return id(kernel.variable)
 
 
 def _check_untrained(

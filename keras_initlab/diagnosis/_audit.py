@@ -157,6 +157,14 @@ def _weights(model: keras.Model, data: Batch | None) -> list[Weights]:
     found = [one for one in kernels(model) if _is_float(one.variable)]
     paths = variable_paths(model, [one.variable for one in found])
     parts = _parts(model, data)
+    if parts:  # what the graph does not show to be a kernel may be anything
+        is_kernel = [
+            (one.is_known or id(one.variable) in parts)
+            and parts.get(id(one.variable), {}).get("role") != "bias"
+            for one in found
+        ]
+        found = list(itertools.compress(found, is_kernel))
+        paths = list(itertools.compress(paths, is_kernel))
     return [
         Weights(
             one,

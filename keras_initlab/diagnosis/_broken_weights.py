@@ -13,7 +13,7 @@ from ._matrices import Weights
 
 # Fewer weights than these may be equal in two units by chance, in half precision.
 _LEAST_ROWS = 4
-_MAY_BE_ZERO = ("residual branch", "output")
+_MAY_BE_ZERO = ("residual branch", "output", "embedding")
 
 
 def not_finite(variables: Sequence[tuple[str, Any]]) -> Iterator[Finding]:
@@ -36,7 +36,8 @@ def constant(kernels: Sequence[Weights]) -> Iterator[Finding]:
     """Finds kernels of a single value, whose units can never differ.
 
     Zeros are left alone where they are a choice: in the last kernel of a residual
-    branch and in an output layer. So is what a custom layer has along one axis only,
+    branch, in an output layer and in a table of rows, of which every one gets gradients
+    of its own. So is what a custom layer has along one axis only,
     as a factor for each channel: nothing says that it is a kernel.
     """
     for one in kernels:

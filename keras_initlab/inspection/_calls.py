@@ -23,6 +23,7 @@ class Call:
         kernels: those of a layer, or what a custom layer hands to a raw operation.
         arguments: for each input, the name of the layer's argument.
         tensors: for each input, the symbolic tensor.
+        use: what it uses its kernels for, where calls of its layer differ in that.
         taken: for each input, which of the outputs of the call that it is from.
         node: Keras's record of the call, None if there is none.
         is_output: whether the model returns what it returns.
@@ -36,6 +37,7 @@ class Call:
     arguments: tuple[str, ...] = ()
     tensors: tuple[Any, ...] = ()
     taken: tuple[int, ...] = ()
+    use: str = ""
     node: Any = None
     is_output: bool = False
 

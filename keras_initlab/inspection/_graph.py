@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from .._core.errors import UnbuiltModelError, UnsupportedModelError, message
-from .._keras.kinds import kernels
+from .._keras.kinds import kernels, kind_of
 from .._keras.private import all_layers, build_shapes, has_value, sublayers
 from ._arguments import symbolic_inputs
 from ._calls import Call
@@ -40,6 +40,7 @@ def read_calls(model: keras.Model, data: Any = None) -> tuple[Call, ...]:
     if is_opened(model) and not any(map(is_custom, all_layers(model))):
         opener = Opener()
         opener.open_model(model)
+        _list_unused(model, opener)
         return joined(_ordered(opener.flat))
     with tracing(model) as tracer:
         opener = Opener(tracer)
@@ -48,6 +49,7 @@ def read_calls(model: keras.Model, data: Any = None) -> tuple[Call, ...]:
         elif has_call(model):
             _open_custom(model, data, tracer, opener)
         _open_rest(model, tracer, opener)
+        _list_unused(model, opener)
         _check_lasting(model, opener.flat)
     return joined(_ordered(opener.flat))
 
@@ -89,6 +91,14 @@ def _open_rest(layer: Any, tracer: Tracer, opener: Opener) -> None:
             _open_rest(part, tracer, opener)
         elif not any(is_seen) and is_seen and not _open_part(part, tracer, opener):
             opener.add_alone(part)
+
+
+def _list_unused(model: Any, opener: Opener) -> None:
+    """Lists the kernels of layers that are called, but not so that they use these."""
+    seen = {id(kernel.variable) for call in opener.flat for kernel in call.kernels}
+    for kernel in kernels(model):
+        if kind_of(kernel.layer).used is not None and id(kernel.variable) not in seen:
+            opener.add_alone(kernel.layer, [kernel])
 
 
 def _open_part(part: Any, tracer: Tracer, opener: Opener) -> bool:

@@ -88,7 +88,7 @@ class _Reader:
                 owners.setdefault(key, kernel)
                 uses.setdefault(key, [])
                 if not is_opened(operation := self.calls[index].operation):
-                    uses[key].append(_user(operation))
+                    uses[key].append((_user(operation), self.calls[index].use))
         paths = distinct(
             [owners[key].variable.path for key in first_call],
             [self.calls[index].scope for index in first_call.values()],

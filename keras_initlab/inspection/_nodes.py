@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 
+from .._keras.kinds import Kernel, kernels, kind_of
 from .._keras.private import history_of, inbound_nodes, nodes_by_depth, outbound_nodes
 
 if TYPE_CHECKING:
@@ -94,6 +95,19 @@ def argument_names(node: Any) -> list[str]:
         for tensor in keras.tree.flatten(value)
         if isinstance(tensor, keras.KerasTensor)
     ]
+
+
+def kernels_used(node: Any) -> tuple[list[Kernel], str]:
+    """The kernels that a layer's call uses, and what for where its calls differ."""
+    layer, found = node.operation, kernels(node.operation)
+    tell = kind_of(layer).used
+    if tell is None:
+        return found, ""
+    given = inspect.signature(layer.call).bind_partial(
+        *node.arguments.args, **node.arguments.kwargs
+    )
+    names, use = tell(layer, given.arguments)
+    return [one for one in found if one.layer is not layer or one.name in names], use
 
 
 class CallNumbers:

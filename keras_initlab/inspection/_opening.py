@@ -19,6 +19,7 @@ from ._nodes import (
     Place,
     Places,
     argument_names,
+    kernels_used,
     key_of,
     nodes_in,
     nodes_of,
@@ -66,10 +67,11 @@ class Opener:
             if place is not None and place.call >= 0:
                 self.flat[place.call] = replace(self.flat[place.call], is_output=True)
 
-    def add_alone(self, layer: Any) -> None:
-        """Lists a layer of which nothing but its kernels is known."""
+    def add_alone(self, layer: Any, own: Sequence[Kernel] | None = None) -> None:
+        """Lists a layer of which nothing but its kernels, or some, is known."""
         key = key_of("alone", len(self.flat))
-        self._list(Call(layer, (), key, kernels=tuple(kernels(layer))))
+        found = kernels(layer) if own is None else own
+        self._list(Call(layer, (), key, kernels=tuple(found)))
 
     def _new_inputs(self, tensors: Iterable[Any]) -> dict[int, Place]:
         places = {}
@@ -124,7 +126,7 @@ class Opener:
         if reading.adds_bias and len(read) == 1 and not used:
             return [read[0]] * len(node.output_tensors)
         is_layer = isinstance(node.operation, keras.Layer)
-        own = kernels(node.operation) if is_layer else used
+        own, use = kernels_used(node) if is_layer else (used, "")
         if isinstance(node.operation, Unseen):
             own = node.operation.kernels
         call = Call(
@@ -136,6 +138,7 @@ class Opener:
             arguments=tuple(reading.arguments if is_layer else ()),
             tensors=tuple(reading.tensors),
             taken=tuple(place.number for place in read),
+            use=use,
             node=node,
         )
         last = self._list(call)

@@ -86,11 +86,7 @@ def _beside(group: list[KernelRecord]) -> str:
 
 def is_tied(kernel: KernelRecord) -> bool:
     """Whether a table of rows is also the kernel of the model's output."""
-    if kernel.role != "embedding":
-        return False
-    if type(kernel.layer).__name__ == "ReversibleEmbedding":
-        return bool(getattr(kernel.layer, "tie_weights", True)) and kernel.calls > 1
-    return kernel.is_tied
+    return kernel.role == "embedding" and kernel.is_tied
 
 
 def _tied_reason(kernel: KernelRecord, units: int) -> str:

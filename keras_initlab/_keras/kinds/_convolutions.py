@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._axes import KernelAxes, einsum_axes
@@ -73,6 +73,15 @@ def _reversible_embedding(layer: Any) -> Mapping[str, KernelAxes]:
     return {**_embedding(layer), "reverse_embeddings": _dense(layer)["kernel"]}
 
 
+def _used_reversibly(
+    layer: Any, arguments: Mapping[str, Any]
+) -> tuple[Sequence[str], str]:
+    if not arguments.get("reverse"):
+        return ["embeddings"], "looked up"
+    is_tied = getattr(layer, "tie_weights", True)
+    return ["embeddings" if is_tied else "reverse_embeddings"], "read back"
+
+
 _PLAIN = Part(is_plain=True)
 _TABLE = Part(bias=None, role="embedding")
 
@@ -85,7 +94,7 @@ RECORDS = {
     "BaseConvTranspose": Kind(_conv_transpose),
     "Embedding": Kind(_embedding, {"embeddings": _TABLE}),
     "ReversibleEmbedding": Kind(
-        _reversible_embedding, {"embeddings": _TABLE, "reverse_embeddings": _TABLE}
+        _reversible_embedding, {"embeddings": _TABLE}, used=_used_reversibly
     ),
     # Fourier's sines, not to be drawn.
     "STFTSpectrogram": Kind(lambda layer: {}),

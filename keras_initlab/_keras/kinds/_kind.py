@@ -72,6 +72,9 @@ class Kind:
         kernels: maps a layer to the axes of the kernels that it creates itself, by
             their names, in the order of creation. It is also asked while the layer is
             being built, so it reads the layer's settings and not its weights.
+        used: maps a layer and the arguments of a call to the names of the kernels that
+            this call uses, and to what it uses them for; None where all calls are
+            alike.
         parts: what else is known of these kernels, by their names.
         effect: what it does to a signal, for a kind without kernels.
         mean_square: for a normalization, maps it and the shape of its input to the mean
@@ -95,6 +98,7 @@ class Kind:
 
     kernels: Callable[[Any], Mapping[str, KernelAxes]] | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
+    used: Callable[[Any, Mapping[str, Any]], tuple[Sequence[str], str]] | None = None
     effect: Effect | None = None
     mean_square: Callable[[Any, Sequence[int | None]], float] | None = None
     activation: Callable[[Any], Any] | None = None
