@@ -96,7 +96,7 @@ class InputMoments:
         for transform in transforms:
             moment *= transform.gain**2
             if transform.effect is Effect.NORMALIZATION:
-                moment, is_exact, has_acted = transform.mean_square, True, True
+                moment, is_exact, has_acted = transform.mean_square, True, False
             elif transform.effect is Effect.ACTIVATION:
                 known = statistics_or_none(transform.activation)
                 # A kernel's output is normal, which a sum, an input or what another

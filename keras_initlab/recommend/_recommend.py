@@ -162,7 +162,17 @@ def _recommend(
     if policy == "calibrated" and batch is not None:
         inputs = thinned(batch)
         choices = measured_choices(model, inspection, choices)
-    return Recommendation(model, inspection, choices, policy, issues, advice, inputs)
+    return Recommendation(
+        model,
+        inspection,
+        choices,
+        policy,
+        issues,
+        advice,
+        inputs,
+        None if batch is None else thinned(batch),
+        input_std,
+    )
 
 
 def _run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,13 +10,18 @@ import keras
 
 from .._core.errors import message
 from .._core.reports import Report
+from .._keras.batch import read_batch
+from .._keras.unchanged import unchanged
 from .._weights.writing import Applied, check_structure, structure
-from ..inspection import Inspection
+from ..inspection import Inspection, inspect
 from ._apply import apply_rows
+from ._calibrated import thinned
 from ._choice import Choice
 from ._comparison import PolicyComparison
 from ._report import render
 from ._row import Row, make_row
+from ._synthetic import synthetic_inputs
+from ._verify import Verification, verified
 
 
 class Recommendation(Report[Row]):
@@ -48,9 +54,12 @@ class Recommendation(Report[Row]):
         issues: Sequence[str],
         advice: Sequence[str],
         batch: Any = None,
+        measured_on: Any = None,
+        input_std: float = 1.0,
     ):
         self._model = model
         self._batch = batch
+        self._measured_on, self._input_std = measured_on, input_std
         self._structure = structure(model)
         self._records = tuple(
             make_row(kernel, choice)
@@ -111,6 +120,59 @@ class Recommendation(Report[Row]):
             reset_optimizer,
             dry_run,
             self._batch,
+        )
+
+    def verify(self, x: Any = None) -> Verification:
+        """Runs the model as it is and sets what its kernels give beside what is meant.
+
+        The model is only looked at. Dropout does nothing, and batch normalization goes
+        by the batch.
+
+        Args:
+            x: inputs to run on, as `recommend` takes `data`. None for the data that
+                `recommend` was given, or else for synthetic ones made to what the model
+                takes: normal numbers where it reads a signal, numbers of rows where it
+                looks these up.
+
+        Returns:
+            A `Verification`: a table with a row for each kernel that is drawn, with
+            `.path`, `.meant` and `.measured`, and `.missed`, the rows that are off.
+
+        Raises:
+            TypeError: if `x` holds anything else than arrays of numbers.
+            ValueError: for inputs that are empty, not finite or not of the model's
+                shapes, or if the model does not run on synthetic ones.
+            StructureChangedError: if the model is no longer the one looked at.
+
+        Example:
+            >>> layers = [keras.layers.Dense(256, "relu"), keras.layers.Dense(128)]
+            >>> model = keras.Sequential([keras.Input((64,)), *layers])
+            >>> advice = keras_initlab.recommend(model)
+            >>> max(row.ratio for row in advice.verify()) < 0.9  # before `apply`
+            True
+            >>> _ = advice.apply(seed=0)
+            >>> [round(row.ratio, 1) for row in advice.verify()]
+            [1.0, 1.0]
+        """
+        check_structure(self._model, self._structure)
+        with unchanged(self._model):
+            if x is not None:
+                batch = thinned(read_batch(self._model, x, "x"))
+            else:
+                batch = self._measured_on
+            if batch is not None:
+                return verified(self._model, self._records, batch, "data")
+            inspection = inspect(self._model)
+            for inputs in synthetic_inputs(self._model, inspection, self._input_std):
+                with contextlib.suppress(Exception):  # of another size it may run
+                    on = "synthetic inputs"
+                    return verified(self._model, self._records, inputs, on)
+        raise ValueError(
+            message(
+                "`x` must be given where a model does not run on synthetic inputs.",
+                f"x=None for {self.model_name!r}",
+                "Hand over a batch of its inputs.",
+            )
         )
 
     def compare(self, other: Recommendation) -> PolicyComparison:
