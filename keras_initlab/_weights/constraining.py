@@ -26,7 +26,7 @@ class Constraints:
     """What the variables of a model obey.
 
     Args:
-        model: a built model or layer.
+        model: a built model or layer, None for no constraints but variables' own.
     """
 
     def __init__(self, model: Any):

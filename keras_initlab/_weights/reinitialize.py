@@ -143,7 +143,8 @@ def _axes_of(place: _Place) -> KernelAxes | None:
 def _initializer_of(place: _Place) -> Any:
     """What made a variable, or None if that cannot be found out."""
     name = place.variable.name
-    for attribute in (name, name.removesuffix("_kernel")):
+    others = ("depthwise",) if name == "kernel" else ()
+    for attribute in (name, name.removesuffix("_kernel"), *others):
         initializer = getattr(place.layer, f"{attribute}_initializer", None)
         if callable(initializer):
             return initializer

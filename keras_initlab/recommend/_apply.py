@@ -85,9 +85,9 @@ def drawn(
     What drew the kernel is noted in `drawn_by`, unless a constraint has changed it.
     """
     kernel, place = row.kernel, row.kernel.key
-    drawn = drawn_values(row.initializer, kernel, _seeds.derive(base, *place, 0))
-    values = constraints.applied(kernel.variable, drawn)
-    if values is drawn:
+    free = drawn_values(row.initializer, kernel, _seeds.derive(base, *place, 0))
+    values = constraints.applied(kernel.variable, free)
+    if values is free:
         drawn_by[id(kernel.variable)] = _by_the_layer(row.initializer)
     fresh = [(kernel.variable, values)]
     if kernel.bias is None:
