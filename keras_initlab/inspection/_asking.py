@@ -61,6 +61,15 @@ def ask(
         return _answer(_Asked(function, shape), shape, name)
 
 
+def bends(function: Callable[[Any], Any], shape: Sequence[int]) -> bool:
+    """Whether a function of one tensor is neither linear nor that and an offset."""
+    with np.errstate(all="ignore"):
+        call = _Asked(function, shape)
+        offset = call(np.zeros_like(call.x))
+        parts = call(call.x) + call(call.other) - offset
+        return not _close(call(call.x + call.other), parts)
+
+
 class _Asked:
     """A function of float32 arrays."""
 

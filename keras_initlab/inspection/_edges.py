@@ -119,8 +119,10 @@ class Edges:
             shape = self._calls[index].shapes[0] if self._calls[index].shapes else ()
             name = type(operation).__name__
             square = normalized_mean_square(operation, shape)
-            gain = operation.gain if isinstance(operation, Computed) else 1.0
-            transform = Transform(effect, name, None, square, gain, only)
+            gain, bends = 1.0, False
+            if isinstance(operation, Computed):
+                gain, bends = operation.gain, operation.bends
+            transform = Transform(effect, name, None, square, gain, bends, only)
         return replace(edges[0], transforms=(*edges[0].transforms, transform))
 
 

@@ -151,7 +151,7 @@ class Opener:
         self.flat.append(call)
         return len(self.flat) - 1
 
-    def _open_nested(self, model: Any, reading: _Reading) -> list[Place]:
+    def _open_nested(self, model: Any, reading: _Reading) -> list[Place | None]:
         inner = functional_of(model)
         given = reading.each()
         places = self._new_inputs(
@@ -166,7 +166,7 @@ class Opener:
                 key = key_of(reading.key, number)
                 places[id(tensor)] = place._replace(key=key)
         self._follow(list(nodes_in(inner)), places, (*reading.scope, model.name))
-        return [places[id(tensor)] for tensor in inner.outputs]
+        return [places.get(id(tensor)) for tensor in inner.outputs]
 
     def _open_custom(
         self, layer: Any, trace: Trace, reading: _Reading

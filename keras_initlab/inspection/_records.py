@@ -37,6 +37,7 @@ class Transform:
         activation: the activation itself, for an effect of that kind.
         mean_square: that of what a normalization gives.
         gain: for a linear one, the factor on the root mean square, as far as known.
+        bends: whether it is known to be neither linear nor that and an offset.
         operation: the layer or operation itself; None if it is called several times.
     """
 
@@ -45,6 +46,7 @@ class Transform:
     activation: Any = None
     mean_square: float = 1.0
     gain: float = 1.0
+    bends: bool = False
     operation: Any = field(default=None, repr=False, compare=False)
 
 

@@ -16,7 +16,7 @@ import keras
 
 from .._keras.kinds import Computed, Effect, Kind
 from ._arguments import filled
-from ._asking import Answer, ask
+from ._asking import Answer, ask, bends
 from ._calls import Call
 from ._operations import effect_of
 from ._symbols import value_of
@@ -119,19 +119,25 @@ class _Regions:
             return
         calls = {number: self.calls[number] for number in members}
         shape = filled(tensor.shape)
-        names = [type(calls[number].operation).__name__ for number in members]
+        names = [_name(calls[number].operation) for number in members]
         key = _key(calls, source, shape)
         if key not in self._answers:
             self._answers[key] = _answer(calls, index, source, shape, names)
         answer = self._answers[key]
         own = effect_of(self.calls[index].operation)
+        if source < 0 and (answer is None or answer.effect not in _OF_INPUTS):
+            # The scale of inputs is told as it is behind linear preprocessing.
+            answer = _bent(calls, index, source, shape)
         if answer is None or (own in _LOUD and answer.effect is Effect.CHANNEL_LINEAR):
             return
-        if source < 0 and answer.effect not in _OF_INPUTS:
-            return  # the scale of inputs is told as it is behind preprocessing
         self.calls[index] = replace(
             self.calls[index],
-            operation=Computed(_kind(answer), "_".join(names).lower(), answer.gain),
+            operation=Computed(
+                _kind(answer),
+                "_".join(names).lower(),
+                answer.gain,
+                answer.effect is Effect.OTHER,
+            ),
             inputs=(source,),
             taken=(taken,),
             tensors=(tensor,),
@@ -172,6 +178,17 @@ def _answer(
         return None
 
 
+def _bent(
+    calls: Mapping[int, Call], last: int, source: int, shape: Sequence[int]
+) -> Answer | None:
+    """That something is unknown and no preprocessing; None if it may be one."""
+    try:
+        is_bent = bends(_Joined(calls, last, source).compute, shape)
+    except Exception:  # whatever an operation may raise on such values
+        return None
+    return Answer(Effect.OTHER) if is_bent else None
+
+
 def _computed(call: Call, given: Sequence[Any]) -> Any:
     """What a call returns when its inputs are these."""
     if isinstance(call.node, _Joined):
@@ -184,6 +201,11 @@ def _computed(call: Call, given: Sequence[Any]) -> Any:
     arguments = call.node.arguments
     args, kwargs = keras.tree.map_structure(value, (arguments.args, arguments.kwargs))
     return call.operation(*args, **kwargs)
+
+
+def _name(operation: Any) -> str:
+    is_one = isinstance(operation, Computed)
+    return operation.name if is_one else type(operation).__name__
 
 
 def _one_of(returned: Any, number: int) -> Any:

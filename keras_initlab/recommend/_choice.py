@@ -42,6 +42,8 @@ class Choice:
     moving_variance: float | None = None
 
 
+OUTPUT_STD = 0.3  # of logits and of standardized predictions; see `_outputs`
+
 # What a confidence rests on; see `Row`.
 CONSTRUCTION, MEASURED, VARIANCE, ESTIMATE = 0.95, 0.8, 0.7, 0.55
 

@@ -15,7 +15,7 @@ import math
 import keras
 
 from ..inspection import Effect, Inspection, KernelRecord, Merge
-from ._choice import ESTIMATE, VARIANCE, Choice, tidy
+from ._choice import ESTIMATE, OUTPUT_STD, VARIANCE, Choice, tidy
 
 EMBEDDED_STD = 0.03
 _REASON = (
@@ -37,9 +37,9 @@ class Embeddings:
         """Returns the choice for a kernel in the role of an embedding."""
         group = self._summed_with(kernel)
         tied = [k for k in (kernel, *group) if is_tied(k)]
-        units = kernel.shape[-1]
         if tied:
-            return _choice(1 / math.sqrt(units), _tied_reason(kernel, units), _TIED)
+            std = _tied_std(tied[0].shape[0], tied[0].shape[-1])
+            return _choice(std, _tied_reason(kernel, std), _TIED)
         if any(k.role != "embedding" for k in group):
             return _choice(1 / math.sqrt(1 + len(group)), _beside(group), _LECUN)
         if group:
@@ -89,14 +89,25 @@ def is_tied(kernel: KernelRecord) -> bool:
     return kernel.role == "embedding" and kernel.is_tied
 
 
-def _tied_reason(kernel: KernelRecord, units: int) -> str:
+def _tied_std(rows: int, units: int) -> float:
+    """The std of a table whose rows are looked up and read back as logits.
+
+    A unit signal gives logits of the std of all outputs. A signal that is still the row
+    that was looked up gives that row a logit of up to `std · units`, which is to add to
+    the loss no more than a quarter of the classes would.
+    """
+    return min(OUTPUT_STD / math.sqrt(units), math.log(max(8.0, rows) / 4) / units)
+
+
+def _tied_reason(kernel: KernelRecord, std: float) -> str:
+    units = kernel.shape[-1]
     if is_tied(kernel):
         return (
             f"looked up and, transposed, the output's kernel of {units} units: "
-            f"variance 1/{units} gives logits of unit variance; what reads the rows "
-            "is normalized or follows their scale"
+            f"std {std:.3g} gives small logits, also for the row that was looked up; "
+            "what reads the rows is normalized or follows their scale"
         )
-    return f"added to a tied embedding: its variance, 1/{units}, so that both weigh one"
+    return f"added to a tied embedding: its std, {std:.3g}, so that both weigh one"
 
 
 def _choice(std: float, reason: str, reference: str) -> Choice:

@@ -89,7 +89,11 @@ class InputMoments:
         if isinstance(edge.source, Merge):
             edges = edge.source.edges
             return bool(edges) and all(map(self._is_of_data, edges))
-        return edge.source is None or not self._kernels[edge.source].trainable
+        if edge.source is None:
+            return not any(one.bends for one in edge.transforms) and not edge.has(
+                Effect.NORMALIZATION
+            )
+        return not self._kernels[edge.source].trainable
 
     def std_of_input(self, kernel: KernelRecord) -> float:
         """Returns the root mean square of the model input that a kernel starts from."""

@@ -9,6 +9,7 @@ theory is sure of is left as it is, unless the run says otherwise by far.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +65,8 @@ class Expected:
         is_sure: whether theory knows that.
         needs_data: whether a run on inputs that are made up says nothing of that.
         scales_bias: whether its bias is scaled with it.
+        is_made: whether its values are made for what it reads, as those of pairs: then
+            what it gives tells how much of that counts.
     """
 
     std: float
@@ -71,6 +74,7 @@ class Expected:
     is_sure: bool
     needs_data: bool = False
     scales_bias: bool = False
+    is_made: bool = False
 
 
 def measure(
@@ -81,6 +85,7 @@ def measure(
     expect: Callable[[KernelRecord], Expected],
     measured: Measured,
     constrained: Collection[int] = (),
+    is_doubted: bool = True,
 ) -> None:
     """Runs a model and notes what its kernels read.
 
@@ -93,6 +98,7 @@ def measure(
             measured before it in the run.
         measured: where what is found is noted, while the model runs.
         constrained: positions of kernels that obey a constraint.
+        is_doubted: whether a run that is far off overrules theory.
     """
     records = {id(record.variable): record for record in inspection.kernels}
     heard = [record for record in inspection.kernels if _is_heard(record)]
@@ -101,12 +107,14 @@ def measure(
     def wanted(kernel: Kernel) -> Wanted:
         record = records[id(kernel.variable)]
         now = expect(record)
-        spare = _FAR if now.is_sure else 1.0
+        spare = 1.0
+        if now.is_sure:
+            spare = _FAR if is_doubted else math.inf
         return Wanted(
             now.std,
             is_alone=True,
             scales_bias=now.scales_bias,
-            spare=spare if record.trainable else float("inf"),
+            spare=spare if record.trainable else math.inf,
         )
 
     recorder = _Recorder(measured)
@@ -134,7 +142,7 @@ def measure(
         if has_factor and (is_bound or not theory.needs_data):
             read = run.read.get(id(record.variable))
             # What a constraint has changed does not give what was drawn for.
-            if read is None or is_bound:
+            if read is None or is_bound or theory.is_made:
                 read = [(row.std_before / theory.std) ** 2 * theory.moment]
             measured.read[record.position] = float(np.mean(read))
         after = row.std_after or row.std_before

@@ -26,8 +26,8 @@ from .._keras.private import (
     sublayers,
 )
 from ..inspection import Inspection, KernelRecord
+from ._choice import OUTPUT_STD as OUTPUT_STD
 
-OUTPUT_STD = 0.3
 LOGIT_REFERENCE = "Goyal et al. 2017, 1706.02677, sec. 5.1"
 PRIOR_REFERENCE = "Lin et al. 2017, 1708.02002, sec. 3.3"
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from .._core.errors import check_choice, check_positive, message
 from .._keras.batch import Batch, read_batch
@@ -29,6 +31,7 @@ from ._rules import recommend_widths, rules_choices
 from ._signal import SignalPolicy, signal_choices, with_priors
 from ._synthetic import synthetic_inputs
 
+_NEAR = 0.1  # as near to what is meant as a constraint leaves it without a word
 _SEED = 0  # of the weights on which a model is run to measure
 _POLICIES = ("calibrated", "rules", "signal")
 _ADVICE = {
@@ -188,7 +191,8 @@ def _run(
 ) -> bool:
     """Measures what theory is not sure of; whether the model has run."""
     is_sure = all(policy.is_sure(kernel) for kernel in inspection.kernels)
-    if is_sure and not any(map(is_custom, all_layers(model))):
+    is_custom_inside = any(map(is_custom, all_layers(model)))
+    if is_sure and not is_custom_inside:
         return False
     rows = [
         make_row(kernel, choice)
@@ -198,12 +202,26 @@ def _run(
     obeyed = policy.constraints
     pairs = [pair for row in rows for pair in drawn(row, _SEED, obeyed, {})]
     bound = [row.kernel.position for row in rows if obeyed.names(row.kernel.variable)]
-    given = values_of(pairs), policy.expected, policy.measured, bound
+    is_doubted = is_custom_inside or batch is not None
+    tables = {
+        id(row.kernel.variable): row.kernel.position
+        for row in rows
+        if row.role == "embedding"
+    }
+    for variable, values in pairs:
+        position = tables.get(id(variable))
+        if position in bound and not math.isclose(
+            np.std(values), choices[position].std, rel_tol=_NEAR
+        ):
+            policy.measured.left[position] = float(np.std(values))
+    given = values_of(pairs), policy.expected, policy.measured, bound, is_doubted
     if batch is not None:
         measure(model, inspection, thinned(batch), *given)
         return True
     for inputs in synthetic_inputs(model, inspection, input_std):
-        with contextlib.suppress(Exception):  # whatever a model may raise on them
+        # Whatever a model may raise or warn of on numbers that nobody gave.
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             measure(model, inspection, inputs, *given)
             return True
     return False

@@ -135,7 +135,8 @@ class SignalPolicy:
 
     def is_sure(self, kernel: KernelRecord) -> bool:
         """Whether theory knows what a kernel reads, or need not know it."""
-        needs_nothing = not kernel.trainable or kernel.role in _BY_RULE
+        is_free = not self.constraints.names(kernel.variable)
+        needs_nothing = not kernel.trainable or (kernel.role in _BY_RULE and is_free)
         return needs_nothing or self.expected(kernel).is_sure
 
     def expected(self, kernel: KernelRecord) -> Expected:
@@ -150,6 +151,7 @@ class SignalPolicy:
             and (not is_averaged if is_inside else theory.is_exact),
             needs_data=not self.has_data and self.input_moments.needs_data(kernel),
             scales_bias=choice.centered_mean is not None,
+            is_made=is_inside,
         )
 
     def choice(self, kernel: KernelRecord) -> Choice:

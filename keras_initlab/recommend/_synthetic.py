@@ -19,7 +19,9 @@ from ..inspection import Inspection, KernelRecord, Merge, filled, symbolic_input
 
 _SIZES = (32, 8, 256, 2048)  # open ones: tables hold few positions, windows are wide
 _NUMBERS = 2**17  # in one input, about
+_LARGEST = 2**22  # numbers in one example
 _FEWEST, _MOST = 4, 32  # examples
+_MOST_LENGTHS = 4
 
 
 def synthetic_inputs(
@@ -36,9 +38,12 @@ def synthetic_inputs(
     rows = _rows(inspection)
     flat = keras.tree.flatten(wanted)
     is_open = any(size is None for one in flat for size in one.shape[1:])
-    for size in _SIZES if is_open else _SIZES[:1]:
+    sizes = (*_SIZES[:2], *_lengths(inspection), *_SIZES[2:])
+    for size in dict.fromkeys(sizes) if is_open else _SIZES[:1]:
         shapes = [filled((None, *one.shape[1:]), size)[1:] for one in flat]
         largest = max(map(math.prod, shapes), default=1)
+        if largest > _LARGEST:
+            return
         examples = max(_FEWEST, min(_MOST, _NUMBERS // max(1, largest)))
         rng = np.random.default_rng(0)
         arrays = [
@@ -80,6 +85,13 @@ def _rows(inspection: Inspection) -> Mapping[int, int]:
                 count = record.shape[0]
                 found[entry] = min(count, found.get(entry, count))
     return found
+
+
+def _lengths(inspection: Inspection) -> list[int]:
+    """How many rows the tables have, a few: some may be of positions."""
+    tables = [record for record in inspection.kernels if record.role == "embedding"]
+    found = {table.shape[-2] for table in tables if len(table.shape) > 1}
+    return sorted(one for one in found if 1 < one <= _SIZES[-1])[:_MOST_LENGTHS]
 
 
 def _entries(reader: KernelRecord | Merge) -> Iterator[int]:

@@ -129,10 +129,11 @@ class Computed:
         kind: its record.
         name: those of the operations.
         gain: for a linear one, the factor on the root mean square.
+        bends: whether it is known to be neither linear nor that and an offset.
     """
 
-    def __init__(self, kind: Kind, name: str, gain: float = 1.0):
-        self.kind, self.name, self.gain = kind, name, gain
+    def __init__(self, kind: Kind, name: str, gain: float = 1.0, bends: bool = False):
+        self.kind, self.name, self.gain, self.bends = kind, name, gain, bends
 
 
 def _says(value: Any) -> bool:
