@@ -14,6 +14,7 @@ from keras_initlab._core.errors import message
 from keras_initlab._core.seeds import derive
 from keras_initlab._core.transaction import Change, assign_all
 from keras_initlab._keras.kinds import own_kernels, variable_of
+from keras_initlab._weights.constraining import constrained
 from keras_initlab._weights.drawing import draw, draw_bias
 from keras_initlab._weights.writing import Values, built_for
 
@@ -103,7 +104,7 @@ def _renew_layer(
     axes = own_kernels(layer)["kernel"]
     seeds = (derive(seed, one.place, number) for number in itertools.count())
     drawn = draw(layer.kernel_initializer, kernel, next(seeds), layer, axes)
-    changes.put(kernel, drawn, _masked(drawn.shape, units))
+    changes.put(kernel, constrained(kernel, drawn), _masked(drawn.shape, units))
     if bias is not None:
         drawn = draw_bias(layer, bias, next(seeds))
         changes.put(bias, drawn, _masked(drawn.shape, units))

@@ -18,6 +18,7 @@ from .._keras.private import own_trainable, sublayers
 from .._keras.unchanged import unchanged
 from ..inspection import check_parts
 from .choosing import chosen
+from .constraining import Constraints
 from .drawing import draw, draw_bias
 from .origins import note
 from .writing import Applied, fresh_slots, write
@@ -45,7 +46,8 @@ def reinitialize(
     of one architecture get the same weights whatever their names. Running statistics
     (of batch normalization) start over too. Frozen layers and weights are kept unless
     `only` names them; quantized weights and states that no initializer made (what a
-    preprocessing layer has adapted to) are always kept.
+    preprocessing layer has adapted to) are always kept. Where a variable has a
+    constraint, it gets what that leaves of the values drawn.
 
     A variable's initializer is the layer's attribute `<name>_initializer`. Where a
     custom layer has none, it is the one that `build` uses in a new layer, made from the
@@ -94,17 +96,20 @@ def _all_drawn(
 ) -> tuple[list[tuple[Any, np.ndarray]], dict[int, Any]]:
     """The variables with their new values, and what drew these, by variable's id."""
     fresh: list[tuple[Any, np.ndarray]] = []
-    lost, drawn_by = [], {}
+    lost, drawn_by, constraints = [], {}, Constraints(model)
     for place in _chosen(list(_places(model, ())), only):
         initializer = _initializer_of(place)
         if initializer is not None:
-            fresh.append((place.variable, _drawn(place, initializer, base)))
-            drawn_by[id(place.variable)] = initializer
+            drawn = _drawn(place, initializer, base)
+            values = constraints.applied(place.variable, drawn)
+            fresh.append((place.variable, values))
+            if values is drawn:
+                drawn_by[id(place.variable)] = initializer
         elif place.variable.trainable:
             lost.append(f"{place.variable.path} ({type(place.layer).__name__})")
     if lost:
         raise ValueError(_no_initializer(lost))
-    return fresh, drawn_by
+    return constraints.with_states(fresh), drawn_by
 
 
 def _places(
@@ -138,7 +143,8 @@ def _axes_of(place: _Place) -> KernelAxes | None:
 def _initializer_of(place: _Place) -> Any:
     """What made a variable, or None if that cannot be found out."""
     name = place.variable.name
-    for attribute in (name, name.removesuffix("_kernel")):
+    others = ("depthwise",) if name == "kernel" else ()
+    for attribute in (name, name.removesuffix("_kernel"), *others):
         initializer = getattr(place.layer, f"{attribute}_initializer", None)
         if callable(initializer):
             return initializer

@@ -71,9 +71,11 @@ def calibrate(
     runs once more, to see that all products are what they were scaled to be. Left as
     they are, each with its reason in the result: frozen and quantized kernels, those
     that are not heard, those whose layer does not compute in proportion to them, and
-    those whose output is constant or holds fewer than 8 values. Biases keep their
-    values; if these vary, the kernel's factor takes that into account. Embeddings are
-    brought to the standard deviation as well; where most of their rows are looked up in
+    those whose output is constant or holds fewer than 8 values. A kernel with a
+    constraint begins with what that leaves of it, and is scaled as far as it allows;
+    its row says how far. Biases keep their values; if these vary, the kernel's factor
+    takes that into account. Embeddings are brought to the standard deviation as well,
+    tied ones to that over the root of their width; where most of their rows are looked up in
     few steps they learn faster from a small one, as `recommend` gives them: leave them
     out with `only`.
 

@@ -16,6 +16,8 @@ from .._core.errors import message
 from .._core.random import rewinding
 from .._keras.kinds import Kernel, variable_of
 from .._keras.running import Bias, Listener, Product, bias_of
+from .._weights.constraining import Constraints, constrained
+from ._allowing import allowed_part, in_part
 from ._report import CalibratedKernel
 from ._scaling import OutOfSightError, Scaling, Wanted, centered, scaling
 
@@ -40,6 +42,8 @@ class Pass(Listener):
         reasons: Mapping[int, str],
         wanted: Callable[[Kernel], Wanted],
         scope: keras.StatelessScope,
+        constraints: Constraints,
+        obeying: Mapping[int, Any],
         is_to_check: bool = False,
     ):
         super().__init__(kernels)
@@ -48,7 +52,9 @@ class Pass(Listener):
         self._is_to_check = is_to_check
         self._wanted = wanted
         self._scope = scope
-        self._changed: dict[int, Any] = {}
+        self._constraints = constraints
+        found = {id(kernel.variable): kernel.variable for kernel in kernels}
+        self._changed: dict[int, Any] = {key: found[key] for key in obeying}
         for key, reason in reasons.items():
             self._close(key, Scaling(note=reason))
 
@@ -99,7 +105,11 @@ class Pass(Listener):
 
     def changed(self) -> list[tuple[Any, Any]]:
         """Returns the variables to be written, with their values."""
-        return [(one, self.value(one)) for one in self._changed.values()]
+        values = [(one, self.value(one)) for one in self._changed.values()]
+        if not any(map(self._constraints.normalizer, self._changed.values())):
+            return values
+        on_host = [(one, to_numpy(value)) for one, value in values]
+        return self._constraints.with_states(on_host)
 
     def _close(self, key: int, found: Scaling) -> None:
         kernel = self._open.pop(key)
@@ -143,6 +153,13 @@ class Pass(Listener):
         found = scaling(values, bias.values if counts else None, channels, wanted)
         if found.factors is not None and _is_near(found, wanted):
             found = replace(found, after=found.before, factors=None)
+        if found.factors is not None and self._constraints.names(kernel.variable):
+            start = to_numpy(self.value(kernel.variable))
+            added = bias.values if counts else 0.0
+            part = allowed_part(found, start, kernel, channels, self._constraints)
+            if part < 1:
+                names = self._constraints.names(kernel.variable)
+                found = in_part(found, part, values, added, channels, wanted, names)
         if found.factors is not None:
             factors = channels.on_kernel(found.factors, kernel.shape)
             self._multiply(kernel, kernel.variable, factors)
@@ -171,6 +188,10 @@ class Pass(Listener):
 
     def _set(self, variable: Any, value: Any) -> None:
         self._changed[id(variable)] = variable
+        if variable.constraint is not None:
+            on_host = to_numpy(value)
+            left = constrained(variable, on_host)
+            value = value if left is on_host else ops.convert_to_tensor(left)
         self._scope.add_update((variable, value))
 
 

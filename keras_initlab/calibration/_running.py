@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from .._core.arrays import as_tensor
+from .._core.arrays import as_tensor, kept
 from .._core.random import rewinding
 from .._core.transaction import within
 from .._keras.hearing import runs_own_code_of_keras
@@ -15,6 +15,7 @@ from .._keras.kinds import Hook, Kernel
 from .._keras.private import all_layers, takes_training
 from .._keras.replacing import all_replaced
 from .._keras.running import Listener, listening, normalizing_by_batch
+from .._weights.constraining import Constraints
 from ..inspection import all_built
 from ._pass import Check, Pass
 from ._scaling import Wanted
@@ -33,7 +34,8 @@ def one_pass(
 ) -> Pass:
     """Returns the finished pass, from which new values and rows can be read.
 
-    The model's variables are the same afterwards.
+    The model's variables are the same afterwards. Kernels with a constraint begin the
+    pass with what that leaves of their values.
 
     Args:
         model: a built model.
@@ -48,11 +50,13 @@ def one_pass(
         is_to_check: whether to run a model with a `call` of its own once more, to find
             kernels that do not compute in proportion to their values.
     """
-    values = list(_values(model, kernels, starts))
+    constraints = Constraints(model)
+    obeying = _obeying(kernels, reasons, starts, constraints)
+    values = list(_values(model, kernels, {**starts, **obeying}))
     scope = keras.StatelessScope(state_mapping=values)
     # A `call` of the user's own may use a kernel before it is heard, or twice.
     is_own = is_to_check and not all(map(runs_own_code_of_keras, all_layers(model)))
-    run = Pass(kernels, reasons, wanted, scope, is_own)
+    run = Pass(kernels, reasons, wanted, scope, constraints, obeying, is_own)
     set_hooks = normalizing_by_batch(model) if normalizes_by_batch else []
     rewind = rewinding()
     _hear(model, batch, run, scope, set_hooks, training)
@@ -94,6 +98,26 @@ def _hear(
             f"{shapes}. The weights are unchanged."
         )
         raise
+
+
+def _obeying(
+    kernels: Sequence[Kernel],
+    reasons: Mapping[int, str],
+    starts: Mapping[int, Any],
+    constraints: Constraints,
+) -> dict[int, Any]:
+    """What constraints leave of the kernels that do not obey them, by variable's id."""
+    left = {}
+    for kernel in kernels:
+        variable, key = kernel.variable, id(kernel.variable)
+        is_left = key in reasons and constraints.normalizer(variable) is None
+        if is_left or not variable.trainable or not constraints.names(variable):
+            continue
+        values = starts[key] if key in starts else kept(variable)
+        obeying = constraints.applied(variable, values)
+        if obeying is not values:
+            left[key] = obeying
+    return left
 
 
 def reasons_to_leave(model: keras.Model, kernels: Sequence[Kernel]) -> dict[int, str]:

@@ -13,11 +13,13 @@ from .._core.arrays import to_numpy
 from .._core.errors import check_count, check_flag
 from .._keras.unchanged import unchanged
 from .._weights.choosing import chosen
+from .._weights.constraining import Constraints, constrained
 from .._weights.drawing import draw, draw_bias
 from .._weights.origins import note
 from .._weights.trained import check_untrained
 from .._weights.writing import Applied, fresh_slots, plan, write
 from ..calibration import Calibrated, CalibratedKernel
+from ..inspection import KernelRecord
 from ._calibrated import calibrated
 from ._row import Row
 from ._truncated import truncated_normal, truncated_std
@@ -48,11 +50,14 @@ def apply_rows(
         base = _seeds.fresh() if base is None else base
         if not overwrite:
             check_untrained(model, meant, is_part=len(meant) < len(candidates))
+        constraints, drawn_by = Constraints(model), {}
         for row in meant:
-            fresh += [*drawn(row, base), *_moving_variance(row)]
+            fresh += drawn(row, base, constraints, drawn_by)
+            fresh += _moving_variance(row)
+        fresh = constraints.with_states(fresh)
         if batch is not None:
             fresh, kernels = calibrated(model, meant, fresh, batch)
-        drawn_by = _initializers(meant, kernels or ())
+            _forget_scaled(drawn_by, meant, kernels)
     if reset_optimizer:
         fresh += fresh_slots(model)
     if dry_run:
@@ -63,29 +68,36 @@ def apply_rows(
     return applied if kernels is None else Calibrated(applied, kernels)
 
 
-def _initializers(
-    rows: Sequence[Row], scaled: Sequence[CalibratedKernel]
-) -> dict[int, Any]:
-    """What drew each kernel, by the variable's id, but those scaled afterwards."""
+def _forget_scaled(
+    drawn_by: dict[int, Any], rows: Sequence[Row], scaled: Sequence[CalibratedKernel]
+) -> None:
     paths = {one.path for one in scaled if one.is_changed}
-    return {
-        id(row.kernel.variable): _by_the_layer(row.initializer)
-        for row in rows
-        if row.kernel.variable.path not in paths
-    }
+    for row in rows:
+        if row.kernel.variable.path in paths:
+            drawn_by.pop(id(row.kernel.variable), None)
 
 
-def drawn(row: Row, base: int) -> list[tuple[Any, np.ndarray]]:
-    """Returns the new values of a row's kernel and of its layer's bias."""
+def drawn(
+    row: Row, base: int, constraints: Constraints, drawn_by: dict[int, Any]
+) -> list[tuple[Any, np.ndarray]]:
+    """Returns the new values of a row's kernel and of its layer's bias.
+
+    What drew the kernel is noted in `drawn_by`, unless a constraint has changed it.
+    """
     kernel, place = row.kernel, row.kernel.key
-    values = kernel_values(row, _seeds.derive(base, *place, 0))
+    free = drawn_values(row.initializer, kernel, _seeds.derive(base, *place, 0))
+    values = constraints.applied(kernel.variable, free)
+    if values is free:
+        drawn_by[id(kernel.variable)] = _by_the_layer(row.initializer)
     fresh = [(kernel.variable, values)]
     if kernel.bias is None:
         return fresh
     if row.centered_mean is not None or row.bias_offset is not None:
-        return [*fresh, (kernel.bias, _bias(row, values))]
-    seed = _seeds.derive(base, *place, 1)
-    return [*fresh, (kernel.bias, draw_bias(kernel.layer, kernel.bias, seed))]
+        bias = _bias(row, values)
+    else:
+        seed = _seeds.derive(base, *place, 1)
+        bias = draw_bias(kernel.layer, kernel.bias, seed)
+    return [*fresh, (kernel.bias, constraints.applied(kernel.bias, bias))]
 
 
 def _moving_variance(row: Row) -> list[tuple[Any, np.ndarray]]:
@@ -103,12 +115,17 @@ def _moving_variance(row: Row) -> list[tuple[Any, np.ndarray]]:
 
 
 def kernel_values(row: Row, seed: int) -> np.ndarray:
-    """Returns what a row's initializer draws for its kernel, without writing it."""
-    kernel = row.kernel
-    std = truncated_std(row.initializer, kernel)
+    """Returns what a row's kernel gets from a seed, without writing it."""
+    drawn = drawn_values(row.initializer, row.kernel, seed)
+    return constrained(row.kernel.variable, drawn)
+
+
+def drawn_values(initializer: Any, kernel: KernelRecord, seed: int) -> np.ndarray:
+    """Returns what an initializer draws for a kernel that is free of constraints."""
+    std = truncated_std(initializer, kernel)
     if std is not None:
         return truncated_normal(kernel.shape, std, seed)
-    initializer = _by_the_layer(row.initializer)
+    initializer = _by_the_layer(initializer)
     return draw(initializer, kernel.variable, seed, kernel.layer, kernel.axes)
 
 

@@ -9,7 +9,7 @@ theory is sure of is left as it is, unless the run says otherwise by far.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ from ..inspection import (
     operations_in_sight,
 )
 
+_OFF = 0.1  # a constraint that leaves so much less is worth a word
 _FAR = 1.5  # a sample and the draw of a narrow kernel stay within it
 
 
@@ -42,11 +43,13 @@ class Measured:
         read: mean square of what a kernel reads, by position.
         given: root mean square of what a frozen kernel gives, by position.
         returned: mean square of what an operation returns, by its id.
+        left: the std that a constraint leaves of what a kernel gives, by position.
     """
 
     read: dict[int, float] = field(default_factory=dict)
     given: dict[int, float] = field(default_factory=dict)
     returned: dict[int, float] = field(default_factory=dict)
+    left: dict[int, float] = field(default_factory=dict)
 
     def after(self, step: Transform | Merge) -> float | None:
         """Mean square of what an operation returned, None if it was not measured."""
@@ -79,6 +82,7 @@ def measure(
     starts: Mapping[int, Any],
     expect: Callable[[KernelRecord], Expected],
     measured: Measured,
+    constrained: Collection[int] = (),
 ) -> None:
     """Runs a model and notes what its kernels read.
 
@@ -90,6 +94,7 @@ def measure(
         expect: tells what theory expects of a kernel, in the light of what has been
             measured before it in the run.
         measured: where what is found is noted, while the model runs.
+        constrained: positions of kernels that obey a constraint.
     """
     records = {id(record.variable): record for record in inspection.kernels}
     heard = [record for record in inspection.kernels if _is_heard(record)]
@@ -124,9 +129,16 @@ def measure(
             continue
         if not record.trainable:
             measured.given[record.position] = row.std_before
-        elif row.is_changed and not theory.is_told:
+            continue
+        has_factor = row.std_after is not None and row.std_after != row.std_before
+        is_bound = record.position in constrained
+        if has_factor and (is_bound or not theory.is_told):
             share = (row.std_before / theory.std) ** 2
             measured.read[record.position] = share * theory.moment
+        after = row.std_after or row.std_before
+        is_off = abs(after / wanted(record.kernel).std - 1) > _OFF
+        if is_bound and is_off:
+            measured.left[record.position] = after
 
 
 def _is_heard(record: KernelRecord) -> bool:

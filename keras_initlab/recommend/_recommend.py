@@ -14,6 +14,7 @@ from .._core.errors import check_choice, check_positive, message
 from .._keras.batch import Batch, read_batch
 from .._keras.private import all_layers
 from .._keras.unchanged import unchanged
+from .._weights.constraining import Constraints
 from ..inspection import Inspection, inspect, is_custom
 from ._apply import drawn
 from ._calibrated import measured_choices, thinned
@@ -154,7 +155,9 @@ def _recommend(
             scale = input_scale(inspection, batch.x)
         run = functools.partial(_run, model, inspection, batch, input_std)
         has_data = batch is not None
-        choices = signal_choices(inspection, scale, logits, run, has_data)
+        choices = signal_choices(
+            inspection, scale, logits, run, has_data, Constraints(model)
+        )
         issues = _issues(inspection)
         advice = _advice(issues, inspection)
     choices = with_priors(choices, offsets)
@@ -192,15 +195,16 @@ def _run(
         for kernel, choice in zip(inspection.kernels, choices, strict=True)
         if choice.initializer is not None
     ]
-    starts = values_of([pair for row in rows for pair in drawn(row, _SEED)])
+    obeyed = policy.constraints
+    pairs = [pair for row in rows for pair in drawn(row, _SEED, obeyed, {})]
+    bound = [row.kernel.position for row in rows if obeyed.names(row.kernel.variable)]
+    given = values_of(pairs), policy.expected, policy.measured, bound
     if batch is not None:
-        measure(
-            model, inspection, thinned(batch), starts, policy.expected, policy.measured
-        )
+        measure(model, inspection, thinned(batch), *given)
         return True
     for inputs in synthetic_inputs(model, inspection, input_std):
         with contextlib.suppress(Exception):  # whatever a model may raise on them
-            measure(model, inspection, inputs, starts, policy.expected, policy.measured)
+            measure(model, inspection, inputs, *given)
             return True
     return False
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from .._weights.constraining import Constraints
 from ..initializers import Orthogonal
 from ..inspection import Effect, Inspection, KernelRecord
 from ._choice import ESTIMATE, FROZEN, KEPT_BIAS, MEASURED, VARIANCE, Choice, tidy
@@ -55,6 +56,7 @@ def signal_choices(
     logits: Mapping[int, str] | None = None,
     run: Callable[[SignalPolicy, Sequence[Choice]], bool] | None = None,
     has_data: bool = False,
+    constraints: Constraints | None = None,
 ) -> list[Choice]:
     """Returns the signal policy's choice for every kernel, in order of position.
 
@@ -65,8 +67,10 @@ def signal_choices(
         run: runs the model on what theory chooses, to measure what it is not sure of;
             returns whether it has.
         has_data: whether it runs on data, which tell the scale of inputs.
+        constraints: what the model's variables obey.
     """
-    given = inspection, scale, logits or {}, Measured(), has_data
+    obeyed = constraints or Constraints(None)
+    given = inspection, scale, logits or {}, Measured(), obeyed, has_data
     policy = SignalPolicy(*given)
     choices = policy.choices()
     if run is None or not run(policy, choices):
@@ -106,13 +110,14 @@ class SignalPolicy:
         scale: InputScale,
         logits: Mapping[int, str],
         measured: Measured,
+        constraints: Constraints,
         has_data: bool = False,
     ):
-        self.has_data = has_data
+        self.constraints, self.has_data = constraints, has_data
         self.inspection = inspection
         self.logits = logits
         self.measured = measured
-        self.carriers = carriers(inspection)
+        self.carriers = carriers(inspection, constraints.names)
         self.lengths = stretch_lengths(inspection, self.carriers)
         # The std of outputs where it is not 1; each kernel's is noted when decided.
         self.stds: dict[int, float] = {}
@@ -141,7 +146,8 @@ class SignalPolicy:
         return Expected(
             std=self.stds.get(kernel.position, 1.0),
             moment=theory.moment,
-            is_sure=not is_averaged if is_inside else theory.is_exact,
+            is_sure=not self.constraints.names(kernel.variable)
+            and (not is_averaged if is_inside else theory.is_exact),
             is_told=not self.has_data and self.input_moments.is_told(kernel),
             scales_bias=choice.centered_mean is not None,
         )
@@ -149,6 +155,14 @@ class SignalPolicy:
     def choice(self, kernel: KernelRecord) -> Choice:
         """Returns the choice for a kernel; those before it come first."""
         choice = self._choice(kernel)
+        left = self.measured.left.get(kernel.position)
+        if left is not None:
+            wanted, self.stds[kernel.position] = self.stds[kernel.position], left
+            names = self.constraints.names(kernel.variable)
+            told = f"{choice.reason}; {names} leaves a std of {left:.3g}"
+            return replace(
+                choice, reason=f"{told}, not {wanted:.3g}", confidence=MEASURED
+            )
         if choice.initializer is None or kernel.normalizer is None:
             return choice
         if not is_scale_free(kernel, self.inspection):
@@ -227,8 +241,11 @@ class SignalPolicy:
         self.stds[kernel.position] = math.sqrt(variance)
         reason = random_reason(kernel, input_moment, scale)
         std = math.sqrt(scale / max(1.0, kernel.fans.fan_in))
+        is_normalized = self.constraints.normalizer(kernel.variable) is not None
         return Choice(
-            initializer=variance_scaling(kernel, scale),
+            initializer=Orthogonal()
+            if is_normalized
+            else variance_scaling(kernel, scale),
             reason=f"{share.reason}; {reason}" if share else reason,
             reference=share.reference
             if share

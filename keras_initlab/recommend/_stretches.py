@@ -11,6 +11,8 @@ activation's symmetry.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
+from typing import Any
 
 from .._activations import ActivationStatistics, activation_statistics
 from ..inspection import Edge, Effect, Inspection, KernelRecord
@@ -35,11 +37,23 @@ class Carrier(enum.Enum):
     LINEAR_POINT = "near zero, where the activation is linear"
 
 
-def carriers(inspection: Inspection) -> dict[int, Carrier]:
-    """Returns how each kernel's output carries the signal, by position."""
+def carriers(
+    inspection: Inspection, obeys: Callable[[Any], Any] = lambda _: None
+) -> dict[int, Carrier]:
+    """Returns how each kernel's output carries the signal, by position.
+
+    Args:
+        inspection: the model's kernels.
+        obeys: tells whether a variable obeys a constraint, which may undo what the
+            values of a kernel are made for.
+    """
     found = {
         kernel.position: _carrier(kernel, inspection) for kernel in inspection.kernels
     }
+    for kernel in inspection.kernels:
+        around = [kernel, *inspection.readers[kernel.position]]
+        if any(isinstance(k, KernelRecord) and obeys(k.variable) for k in around):
+            found[kernel.position] = Carrier.RANDOM
     for stretch in _stretches(inspection, found):
         if len(stretch) <= SHALLOW:
             off = [one for one in stretch if found[one] is not Carrier.CENTERED]
