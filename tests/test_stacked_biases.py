@@ -10,7 +10,7 @@ import pytest
 from keras import Input, layers, ops
 from test_by_hand import numbers
 
-from keras_initlab import audit, recommend
+from keras_initlab import audit, calibrate, recommend
 
 EXPERTS, UNITS, WIDTH = 8, 16, 64
 
@@ -263,6 +263,14 @@ def test_a_tied_table_gives_logits_of_variance_one(rng):
     advice.apply(seed=0)
     x = ops.convert_to_tensor(rng.integers(0, 200, (32, 16)))
     assert 0.5 < np.std(numbers(model(x))) < 2
+
+
+def test_calibrated_logits_of_a_tied_table_stay_small(rng):
+    """What stands before them is scaled, not the table, which is looked up too."""
+    model = language_model(True)
+    words = rng.integers(0, 200, (32, 16))
+    calibrate(model, words)
+    assert np.std(numbers(model(ops.convert_to_tensor(words)))) < 2
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -30,7 +30,9 @@ def pooled_over_all():
 def summed_through_activations():
     inputs = Input((32,))
     x = layers.Dense(64, "relu")(inputs)
-    return inputs, x + layers.Dense(64, "relu")(x)
+    for _ in range(8):  # the means of all add up
+        x = x + layers.Dense(64, "relu")(x)
+    return inputs, x
 
 
 class Mixing(layers.Layer):
@@ -117,7 +119,7 @@ def busy():
     x = layers.GaussianNoise(0.1, seed=4)(layers.Dropout(0.5, seed=3)(x))
     x = layers.Dense(32)(layers.SpectralNormalization(layers.Dense(32))(x))
     model = keras.Model(inputs, layers.Dense(3)(x))
-    model.compile("adam", "mse", metrics=["mae"])
+    model.compile("adam", "mse", metrics=["mae"], run_eagerly=True)
     rng = np.random.default_rng(0)
     model.fit(
         rng.normal(size=(32, 16, 16, 3)).astype("float32"),
@@ -258,8 +260,8 @@ def test_numbers_of_rows_stay_below_the_tables_size(name):
 def rescaled(scale):
     inputs = Input((16, 16, 3))
     x = inputs if scale is None else layers.Rescaling(scale)(inputs)
-    x = layers.MaxPooling2D(4)(layers.Conv2D(16, 3, padding="same", name="first")(x))
-    x = layers.Dense(64, "relu", name="second")(layers.Flatten()(x))
+    x = layers.MaxPooling2D(4)(layers.Conv2D(64, 3, padding="same", name="first")(x))
+    x = layers.Dense(256, name="second")(layers.Flatten()(x))
     return keras.Model(inputs, layers.Dense(64, name="out")(Mixing()(x)))
 
 
@@ -271,11 +273,11 @@ def drawn_stds(model, **arguments):
     }
 
 
-@pytest.mark.parametrize("input_std", [1.0, 0.3, 40.0])
-@pytest.mark.parametrize("scale", [None, 1 / 255])
+@pytest.mark.parametrize("scale", [1 / 255, None, 30.0])
+@pytest.mark.parametrize("input_std", [1.0, 0.01, 40.0])
 def test_input_std_is_what_the_first_kernels_read(scale, input_std):
     found = drawn_stds(rescaled(scale), input_std=input_std)
     assert found["first"] == pytest.approx(27**-0.5 / input_std, rel=0.1)
     plain = drawn_stds(rescaled(None))  # what is behind reads signals of unit scale
-    assert found["second"] == pytest.approx(plain["second"], rel=0.1)
-    assert found["out"] == pytest.approx(plain["out"], rel=0.1)
+    assert found["second"] == pytest.approx(plain["second"], rel=0.2)
+    assert found["out"] == pytest.approx(plain["out"], rel=0.3)

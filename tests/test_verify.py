@@ -141,6 +141,18 @@ def test_input_std_is_that_of_the_synthetic_inputs():
     assert [row.path for row in advice.verify(normal(64, 32)).missed]
 
 
+@pytest.mark.parametrize("scale", [1 / 255, 20.0])
+def test_synthetic_inputs_are_those_that_the_first_kernels_read(scale):
+    """Behind a layer that rescales they are what `input_std` says, too."""
+    inputs = Input((32,))
+    x = layers.Dense(64, "relu")(layers.Rescaling(scale)(inputs))
+    model = keras.Model(inputs, layers.Dense(64)(x))
+    advice = recommend(model)
+    advice.apply(seed=0)
+    assert not advice.verify(normal(64, 32, scale=1 / scale)).missed
+    assert not advice.verify().missed
+
+
 def test_inputs_beside_targets_and_in_a_data_set():
     model, x, y = dense(), normal(64, 32), normal(64, 64)
     advice = recommend(model)
