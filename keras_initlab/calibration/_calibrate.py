@@ -75,9 +75,9 @@ def calibrate(
     constraint begins with what that leaves of it, and is scaled as far as it allows;
     its row says how far. Biases keep their values; if these vary, the kernel's factor
     takes that into account. Embeddings are brought to the standard deviation as well,
-    tied ones to that over the root of their width; where most of their rows are looked up in
-    few steps they learn faster from a small one, as `recommend` gives them: leave them
-    out with `only`.
+    tied ones to that over the root of their width; where most of their rows are looked
+    up in few steps they learn faster from a small one, as `recommend` gives them: leave
+    them out with `only`.
 
     Args:
         model: a built Keras model or layer of any kind.

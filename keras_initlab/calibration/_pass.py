@@ -19,7 +19,14 @@ from .._keras.running import Bias, Listener, Product, bias_of
 from .._weights.constraining import Constraints, constrained
 from ._allowing import allowed_part, in_part
 from ._report import CalibratedKernel
-from ._scaling import OutOfSightError, Scaling, Wanted, centered, scaling
+from ._scaling import (
+    OutOfSightError,
+    Scaling,
+    Wanted,
+    centered,
+    mean_square,
+    scaling,
+)
 
 _SAMPLE = 4096  # numbers of a product, at least
 _LARGE = 100.0  # weights times less stay within every dtype
@@ -33,6 +40,8 @@ class Pass(Listener):
 
     Attributes:
         rows: what became of each kernel, by the variable's id.
+        read: mean squares of what each kernel reads, call by call, by the variable's
+            id, if it is only to look.
         samples: some of what each that was scaled computes, if that is to be checked.
     """
 
@@ -45,9 +54,12 @@ class Pass(Listener):
         constraints: Constraints,
         obeying: Mapping[int, Any],
         is_to_check: bool = False,
+        is_look: bool = False,
     ):
         super().__init__(kernels)
         self.rows: dict[int, CalibratedKernel] = {}
+        self.read: dict[int, list[float]] = {}
+        self._looked_at = {id(k.variable): k for k in kernels} if is_look else {}
         self.samples: dict[int, np.ndarray] = {}
         self._is_to_check = is_to_check
         self._wanted = wanted
@@ -64,10 +76,16 @@ class Pass(Listener):
         try:
             if self.is_in_loop:
                 raise OutOfSightError
+            if self._looked_at and product.read is not None:
+                read = self.read.setdefault(id(kernel.variable), [])
+                read.append(mean_square(product.read))
+            if id(kernel.variable) not in self._open:
+                return product.output
             return self._fit(product)
         except OutOfSightError:
             note = "it runs inside a loop or traced function"
-            self._close(id(kernel.variable), Scaling(note=note))
+            if id(kernel.variable) in self._open:
+                self._close(id(kernel.variable), Scaling(note=note))
         except FloatingPointError:
             raise ValueError(_not_finite(kernel)) from None
         return product.output
@@ -93,9 +111,13 @@ class Pass(Listener):
         """What the model runs with in a variable's place, in the variable's dtype."""
         return self._scope.get_current_value(variable)
 
+    def kernel_of(self, operand: Any) -> Kernel | None:
+        """The kernel whose variable is an operand; all that is only looked at."""
+        return self._looked_at.get(id(operand)) or super().kernel_of(operand)
+
     def kernel_with(self, operand: Any) -> Kernel | None:
         """The kernel, still to be calibrated, whose very value is an operand."""
-        waiting = self._open.values()
+        waiting = (self._looked_at or self._open).values()
         return next((k for k in waiting if self.value(k.variable) is operand), None)
 
     def finish(self) -> None:

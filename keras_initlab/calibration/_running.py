@@ -30,7 +30,7 @@ def one_pass(
     starts: Mapping[int, Any],
     training: bool = False,
     normalizes_by_batch: bool = False,
-    is_to_check: bool = True,
+    is_look: bool = False,
 ) -> Pass:
     """Returns the finished pass, from which new values and rows can be read.
 
@@ -47,16 +47,17 @@ def one_pass(
             the others begin with their own.
         training: the mode in which the model runs.
         normalizes_by_batch: whether batch normalization alone runs as in training.
-        is_to_check: whether to run a model with a `call` of its own once more, to find
-            kernels that do not compute in proportion to their values.
+        is_look: whether the values are not to be kept. What kernels read is noted
+            then, and no model runs once more to find kernels that do not compute in
+            proportion to their values.
     """
     constraints = Constraints(model)
     obeying = _obeying(kernels, reasons, starts, constraints)
     values = list(_values(model, kernels, {**starts, **obeying}))
     scope = keras.StatelessScope(state_mapping=values)
     # A `call` of the user's own may use a kernel before it is heard, or twice.
-    is_own = is_to_check and not all(map(runs_own_code_of_keras, all_layers(model)))
-    run = Pass(kernels, reasons, wanted, scope, constraints, obeying, is_own)
+    is_own = not is_look and not all(map(runs_own_code_of_keras, all_layers(model)))
+    run = Pass(kernels, reasons, wanted, scope, constraints, obeying, is_own, is_look)
     set_hooks = normalizing_by_batch(model) if normalizes_by_batch else []
     rewind = rewinding()
     _hear(model, batch, run, scope, set_hooks, training)

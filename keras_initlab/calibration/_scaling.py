@@ -98,6 +98,15 @@ def centered(product: Any, bias: np.ndarray) -> Any:
     return ops.mean(product, axis=axes, keepdims=True)
 
 
+def mean_square(tensor: Any) -> float:
+    """The mean square of a tensor.
+
+    Raises:
+        OutOfSightError: if it has no numbers.
+    """
+    return float(_numbers(ops.mean(ops.square(ops.cast(tensor, "float32"))))[0])
+
+
 def _as_one(
     mean: Any, variance: Any, epsilon: float, w: Wanted, is_one_unit: bool
 ) -> Scaling:

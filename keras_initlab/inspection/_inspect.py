@@ -196,7 +196,8 @@ class _Reader:
             return roles[kernel.layer.name]
         if not is_last:
             return "hidden"
-        if product is not None:
+        is_end = not self.reaches[index] and index not in self.residual.roles
+        if product is not None and not (is_end and product.name == _CLOSING[1]):
             return product.name
         branch = self.residual.roles.get(index, "hidden")
         # A body without a head ends in a branch like the others.

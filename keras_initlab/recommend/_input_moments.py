@@ -11,6 +11,7 @@ from .._activations import ActivationStatistics, activation_statistics, moments_
 from ..inspection import Edge, Effect, Inspection, KernelRecord, Merge, Transform
 from ._inputs import InputScale
 from ._measured import Measured
+from ._normalized import is_frozen
 
 _AVERAGING = ("attention output", "recurrent", "recurrent input")
 _NOTHING = 1e-12  # a mean square that no kernel could make up for
@@ -75,9 +76,20 @@ class InputMoments:
         is_exact = is_first and all(a.is_exact for a in input_moments)
         return InputMoment(max(moment, _NOTHING), is_exact)
 
-    def is_told(self, kernel: KernelRecord) -> bool:
-        """Whether the scale of what a kernel reads is told, by that of the inputs."""
-        return bool(kernel.edges) and all(map(_is_of_inputs, kernel.edges))
+    def needs_data(self, kernel: KernelRecord) -> bool:
+        """Whether numbers that are made up say nothing of what a kernel reads.
+
+        Of inputs, the scale is told as it is behind preprocessing. Frozen kernels fit
+        the data that they were trained on.
+        """
+        return bool(kernel.edges) and any(map(self._is_of_data, kernel.edges))
+
+    def _is_of_data(self, edge: Edge) -> bool:
+        """Whether no kernel that is drawn is before an edge."""
+        if isinstance(edge.source, Merge):
+            edges = edge.source.edges
+            return bool(edges) and all(map(self._is_of_data, edges))
+        return edge.source is None or not self._kernels[edge.source].trainable
 
     def std_of_input(self, kernel: KernelRecord) -> float:
         """Returns the root mean square of the model input that a kernel starts from."""
@@ -96,6 +108,9 @@ class InputMoments:
         for transform in transforms:
             moment *= transform.gain**2
             if transform.effect is Effect.NORMALIZATION:
+                if is_frozen(transform.operation):
+                    moment, is_exact, has_acted = transform.mean_square, False, True
+                    continue
                 moment, is_exact, has_acted = transform.mean_square, True, False
             elif transform.effect is Effect.ACTIVATION:
                 known = statistics_or_none(transform.activation)
@@ -153,13 +168,6 @@ class InputMoments:
             moment = sum(s * m for s, m in zip(merge.shares, moments, strict=True))
             return InputMoment(moment, is_exact=False)
         return InputMoment(math.prod(moments) if moments else 1.0, is_exact=False)
-
-
-def _is_of_inputs(edge: Edge) -> bool:
-    """Whether no kernel is before an edge, and nothing that sets a scale anew."""
-    if isinstance(edge.source, Merge):
-        return bool(edge.source.edges) and all(map(_is_of_inputs, edge.source.edges))
-    return edge.source is None
 
 
 def statistics_or_none(activation: Any) -> ActivationStatistics | None:

@@ -2,7 +2,7 @@
 
 The model runs once on the kernels that theory would draw, and each of which theory is
 not sure is scaled as it comes by, so that those behind it read what they will read.
-How large its output was beside what theory expected tells what it reads. A kernel that
+What it is multiplied by then is what it reads. A kernel that
 theory is sure of is left as it is, unless the run says otherwise by far.
 """
 
@@ -15,12 +15,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from .._core.arrays import to_numpy
 from .._keras.kinds import Kernel
 from .._keras.running import OperationEvent, recording
-from ..calibration import Wanted, one_pass
+from ..calibration import Wanted, mean_square, one_pass
 from ..inspection import (
     Edge,
     Effect,
@@ -64,14 +62,14 @@ class Expected:
         std: its standard deviation.
         moment: mean square of what the kernel reads.
         is_sure: whether theory knows that.
-        is_told: whether the user has told the scale of what it reads.
+        needs_data: whether a run on inputs that are made up says nothing of that.
         scales_bias: whether its bias is scaled with it.
     """
 
     std: float
     moment: float
     is_sure: bool
-    is_told: bool = False
+    needs_data: bool = False
     scales_bias: bool = False
 
 
@@ -121,20 +119,24 @@ def measure(
             {},
             starts,
             normalizes_by_batch=True,
-            is_to_check=False,
+            is_look=True,
         )
     for record in heard:
         row, theory = run.rows[id(record.variable)], first[record.position]
         if not row.std_before or not np.isfinite(row.std_before):
             continue
         if not record.trainable:
-            measured.given[record.position] = row.std_before
+            if not theory.needs_data:
+                measured.given[record.position] = row.std_before
             continue
         has_factor = row.std_after is not None and row.std_after != row.std_before
         is_bound = record.position in constrained
-        if has_factor and (is_bound or not theory.is_told):
-            share = (row.std_before / theory.std) ** 2
-            measured.read[record.position] = share * theory.moment
+        if has_factor and (is_bound or not theory.needs_data):
+            read = run.read.get(id(record.variable))
+            # What a constraint has changed does not give what was drawn for.
+            if read is None or is_bound:
+                read = [(row.std_before / theory.std) ** 2 * theory.moment]
+            measured.read[record.position] = float(np.mean(read))
         after = row.std_after or row.std_before
         is_off = abs(after / wanted(record.kernel).std - 1) > _OFF
         if is_bound and is_off:
@@ -181,13 +183,9 @@ class _Recorder:
     def on_return(self, event: OperationEvent) -> None:
         # In a traced function there are no numbers: each backend raises its own.
         with contextlib.suppress(Exception):
-            found = _mean_square(event.output)
+            found = mean_square(event.output)
             if np.isfinite(found) and found > 0:
                 self._measured.returned[id(event.operation)] = found
-
-
-def _mean_square(value: Any) -> float:
-    return float(to_numpy(ops.mean(ops.square(ops.cast(value, "float32")))))
 
 
 def values_of(fresh: Sequence[tuple[Any, Any]]) -> dict[int, Any]:

@@ -48,5 +48,11 @@ def moving(normalizer: Any) -> Any:
     return normalizer.moving_variance if is_known and normalizer.trainable else None
 
 
+def is_frozen(normalizer: Any) -> bool:
+    """Whether a normalization goes by averages that it holds, whatever it is given."""
+    is_batched = isinstance(normalizer, keras.layers.BatchNormalization)
+    return is_batched and not normalizer.trainable
+
+
 def _is_batched(normalizer: Any) -> bool:
     return "Batch" in type(normalizer).__name__

@@ -148,7 +148,7 @@ class SignalPolicy:
             moment=theory.moment,
             is_sure=not self.constraints.names(kernel.variable)
             and (not is_averaged if is_inside else theory.is_exact),
-            is_told=not self.has_data and self.input_moments.is_told(kernel),
+            needs_data=not self.has_data and self.input_moments.needs_data(kernel),
             scales_bias=choice.centered_mean is not None,
         )
 

@@ -117,7 +117,7 @@ def verified(
         {},
         {},
         normalizes_by_batch=True,
-        is_to_check=False,
+        is_look=True,
     )
     found = [
         VerifiedKernel(row.path, row.std, heard.std_before, heard.note)

@@ -23,12 +23,14 @@ class Product:
         output: what the operation returned that multiplies by it.
         channels: which axes of that are its channels.
         meets_bias: whether its bias, if it has one, is added to that next.
+        read: the signal that it is multiplied by; None where that cannot be told.
     """
 
     kernel: Kernel
     output: Any
     channels: Channels
     meets_bias: bool
+    read: Any = None
 
 
 class Listener:
@@ -70,10 +72,12 @@ class Listener:
         """Whether some kernel in a layer is still listened to."""
         return any(id(variable) in self._open for variable in layer.variables)
 
-    def heard(self, kernel: Kernel, output: Any, channels: Channels) -> Any:
+    def heard(
+        self, kernel: Kernel, output: Any, channels: Channels, read: Any = None
+    ) -> Any:
         """What the model goes on with when a kernel has computed something."""
         meets_bias = kernel.is_known and not self._is_in_cell
-        return self.on_product(Product(kernel, output, channels, meets_bias))
+        return self.on_product(Product(kernel, output, channels, meets_bias, read))
 
     def hear_cell(self, cell: Any, inputs: Any) -> None:
         """Hears a recurrent cell on inputs of all steps, `(batch·steps, …)`."""

@@ -107,7 +107,9 @@ class _Ears:
         channels = _TELL[name](operands)
         if channels is None:
             return output
-        return self._listener.heard(kernel, output, channels)
+        return self._listener.heard(
+            kernel, output, channels, _read(name, given, number)
+        )
 
     def _are_weights(self, name: str, given: Sequence[Any], number: int) -> bool:
         """Whether a kernel meets another weight, and no signal."""
@@ -127,6 +129,14 @@ class _Ears:
                 if (kernel := find(given[number])) is not None:
                     return number, kernel
         return -1, None
+
+
+def _read(name: str, given: Sequence[Any], number: int) -> Any:
+    """The signal that an operation multiplies by the kernel among its arguments."""
+    if name in ("take", "separable_conv"):
+        return None  # numbers of rows; what the first of two kernels gives
+    others = (one for i, one in enumerate(given) if i != number)
+    return next((one for one in others if keras.ops.is_tensor(one)), None)
 
 
 def normalizing_by_batch(model: keras.Layer) -> list[Hook]:
