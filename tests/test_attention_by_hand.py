@@ -70,7 +70,7 @@ def heads_by_einsum(q, k, v):
 
 
 def masked(q, k, v):
-    return ops.softmax(q @ transposed(k) / WIDTH**0.5 + MASK) @ v
+    return ops.softmax(q @ transposed(k) / WIDTH**0.5 + ops.convert_to_tensor(MASK)) @ v
 
 
 def masked_layer(q, k, v):

@@ -111,6 +111,11 @@ WRITTEN = {
         lambda x: np.clip(x, 0, 0.5),
         None,
     ),
+    "clipped at 6": (
+        lambda x, g: ops.clip(20 * x, 0, 6),
+        lambda x: np.clip(20 * x, 0, 6),
+        None,
+    ),
     "times 8": (lambda x, g: x * 8.0, lambda x: 8 * x, "linear"),
     "over 8": (lambda x, g: x / 8.0, lambda x: x / 8, "linear"),
     "rotary": (lambda x, g: rotary(x), rotated, "linear"),

@@ -177,6 +177,7 @@ BESIDE = [
 ]
 
 
+@pytest.mark.slow_on_jax
 @pytest.mark.parametrize("form", BESIDE)
 def test_places_weigh_the_same_with_and_without_tokens(form):
     plain = rows_of(transformer(Start(0, 3)))["places"]

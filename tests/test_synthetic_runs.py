@@ -113,19 +113,18 @@ def test_the_advice_is_the_same_twice(name):
 
 
 def busy():
-    """A model of much that a run may change."""
+    """Holds much that a run may change."""
     inputs, x = pooled()
     x = layers.BatchNormalization()(Mixing()(layers.Dense(32, "relu")(x)))
     x = layers.GaussianNoise(0.1, seed=4)(layers.Dropout(0.5, seed=3)(x))
     x = layers.Dense(32)(layers.SpectralNormalization(layers.Dense(32))(x))
     model = keras.Model(inputs, layers.Dense(3)(x))
-    model.compile("adam", "mse", metrics=["mae"], run_eagerly=True)
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(0)
-    model.fit(
-        rng.normal(size=(32, 16, 16, 3)).astype("float32"),
-        np.ones((32, 3), "float32"),
-        verbose=0,
-    )
+    for variable in (*model.optimizer.variables, *model.non_trainable_variables):
+        if variable.dtype.startswith("float"):  # as after some training
+            variable.assign(rng.uniform(0.1, 1.0, variable.shape))
     return model
 
 
@@ -133,7 +132,6 @@ def busy():
 def test_a_run_changes_nothing(data):
     model = busy()
     optimizer = [np.array(numbers(v)) for v in model.optimizer.variables]
-    metrics = model.get_metrics_result()
     attributes, values, _ = state(model)
     values = [np.array(value) for value in values]
     given = None if data is None else numbers(normal(model))
@@ -145,7 +143,6 @@ def test_a_run_changes_nothing(data):
         np.testing.assert_array_equal(former, now)
     for former, now in zip(optimizer, model.optimizer.variables, strict=True):
         np.testing.assert_array_equal(former, numbers(now))
-    assert model.get_metrics_result() == metrics
 
 
 # ---- models that do not run on what is made up --------------------------------------
@@ -243,6 +240,7 @@ TABLES = {
 }
 
 
+@pytest.mark.slow_on_jax
 @pytest.mark.parametrize("name", TABLES)
 def test_numbers_of_rows_stay_below_the_tables_size(name):
     build, sizes = TABLES[name]
@@ -273,6 +271,7 @@ def drawn_stds(model, **arguments):
     }
 
 
+@pytest.mark.slow_on_jax
 @pytest.mark.parametrize("scale", [1 / 255, None, 30.0])
 @pytest.mark.parametrize("input_std", [1.0, 0.01, 40.0])
 def test_input_std_is_what_the_first_kernels_read(scale, input_std):

@@ -78,6 +78,7 @@ def test_a_convolution_with_a_call_of_its_own():
     assert (one.role, one.activation_name, one.fans.fan_in) == ("hidden", "silu", 27)
 
 
+@pytest.mark.slow_on_jax
 @pytest.mark.parametrize("depth", [1, 3])
 def test_an_attention_with_a_call_and_a_cache_of_its_own(depth):
     inputs = x = Input((5, 8))
