@@ -256,14 +256,14 @@ def test_a_table_read_back_untied_is_an_output():
     assert words.std == pytest.approx(0.03)
 
 
-def test_a_tied_table_gives_logits_of_variance_one(rng):
+def test_a_tied_table_gives_small_logits(rng):
     model = language_model(True)
     advice = recommend(model)
     (row,) = [row for row in advice if row.role == "embedding"]
     assert "transposed" in row.reason
     advice.apply(seed=0)
     x = ops.convert_to_tensor(rng.integers(0, 200, (32, 16)))
-    assert 0.5 < np.std(numbers(model(x))) < 2
+    assert 0.2 < np.std(numbers(model(x))) < 0.6
 
 
 def test_calibrated_logits_of_a_tied_table_stay_small(rng):

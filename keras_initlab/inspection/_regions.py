@@ -21,6 +21,8 @@ from ._calls import Call
 from ._operations import effect_of
 from ._symbols import value_of
 
+_SETTING = (Effect.NORMALIZATION, Effect.ACTIVATION)
+_STEPS = 4
 _LARGEST = 64  # operations in one
 _ASKED = (Effect.OTHER, Effect.ADD, Effect.CONCATENATE)
 _LOUD = (Effect.POOL, Effect.ADD, Effect.CONCATENATE)
@@ -125,7 +127,12 @@ class _Regions:
             self._answers[key] = _answer(calls, index, source, shape, names)
         answer = self._answers[key]
         own = effect_of(self.calls[index].operation)
-        if source < 0 and (answer is None or answer.effect not in _OF_INPUTS):
+        if answer is not None and answer.effect is Effect.NORMALIZATION:
+            wider = self._softmax(index, source)
+            if wider is not None:
+                answer, source, calls, taken, tensor = wider
+        is_early = self._is_of_input(source)
+        if is_early and (answer is None or answer.effect not in _OF_INPUTS):
             # The scale of inputs is told as it is behind linear preprocessing.
             answer = _bent(calls, index, source, shape)
         if answer is None or (own in _LOUD and answer.effect is Effect.CHANNEL_LINEAR):
@@ -144,6 +151,31 @@ class _Regions:
             arguments=(),
             node=_Joined(calls, index, source),
         )
+
+    def _softmax(self, index: int, source: int) -> Any:
+        """A softmax of which what normalizes is but the end; None if it is none."""
+        for _ in range(_STEPS):
+            above = self._above.get(source) if source >= 0 else None
+            region = None if above is None else self._region(index, above)
+            if region is None:
+                return None
+            source, members, taken, tensor = region
+            calls = {number: self.calls[number] for number in members}
+            shape = filled(tensor.shape)
+            answer = _answer(calls, index, source, shape, ["softmax"])
+            if answer is not None and answer.effect is Effect.ACTIVATION:
+                return answer, source, calls, taken, tensor
+        return None
+
+    def _is_of_input(self, source: int | None) -> bool:
+        """Whether a signal is a model's input, at most preprocessed."""
+        while source is not None and source >= 0:
+            call = self.calls[source]
+            bends = isinstance(call.operation, Computed) and call.operation.bends
+            if call.kernels or bends or effect_of(call.operation) in _SETTING:
+                return False
+            source = self._above.get(source)
+        return source is not None
 
 
 class _Joined:

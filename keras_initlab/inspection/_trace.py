@@ -188,6 +188,8 @@ class Tracer:
 
     def _called(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
         """What a raw operation returns for symbolic tensors, noted as a call."""
+        if isinstance(getattr(operation, "axis", None), list):
+            operation.axis = tuple(operation.axis)  # JAX takes no list
         inline = inlined(operation)
         if inline is not None:
             return inline(operation, *args, **kwargs)

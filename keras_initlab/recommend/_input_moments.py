@@ -14,6 +14,7 @@ from ._measured import Measured
 from ._normalized import is_frozen
 
 _AVERAGING = ("attention output", "recurrent", "recurrent input")
+_NO_MEAN = 1e-6
 _NOTHING = 1e-12  # a mean square that no kernel could make up for
 APPROXIMATE = (Effect.POOL, Effect.OTHER, Effect.CHANNEL_LINEAR)
 
@@ -26,11 +27,13 @@ class InputMoment:
         moment: the mean square.
         is_exact: whether theory knows it.
         is_measured: whether a run of the model has told it.
+        has_mean: whether the signal may have a mean, which adds up in sums.
     """
 
     moment: float
     is_exact: bool
     is_measured: bool = False
+    has_mean: bool = False
 
 
 class InputMoments:
@@ -107,7 +110,7 @@ class InputMoments:
     def on_edge(self, edge: Edge) -> InputMoment:
         """Returns the second moment at the end of an edge."""
         start, transforms = self._start(edge)
-        moment, is_exact = start.moment, start.is_exact
+        moment, is_exact, has_mean = start.moment, start.is_exact, start.has_mean
         has_acted = False
         for transform in transforms:
             moment *= transform.gain**2
@@ -116,6 +119,7 @@ class InputMoments:
                     moment, is_exact, has_acted = transform.mean_square, False, True
                     continue
                 moment, is_exact, has_acted = transform.mean_square, True, False
+                has_mean = False
             elif transform.effect is Effect.ACTIVATION:
                 known = statistics_or_none(transform.activation)
                 # A kernel's output is normal, which a sum, an input or what another
@@ -123,13 +127,14 @@ class InputMoments:
                 is_normal = isinstance(edge.source, int) and not has_acted
                 is_exact &= is_normal and known is not None
                 has_acted = True
+                has_mean = known is None or abs(known.mean) > _NO_MEAN
                 if known is not None and math.isclose(moment, 1.0):
                     moment = known.second_moment
                 elif known is not None:
                     moment, _ = moments_at(transform.activation, math.sqrt(moment))
             elif transform.effect in APPROXIMATE:
                 is_exact, has_acted = False, True
-        return InputMoment(moment, is_exact)
+        return InputMoment(moment, is_exact, has_mean=has_mean)
 
     def _start(self, edge: Edge) -> tuple[InputMoment, tuple[Transform, ...]]:
         """What is known of a signal, and what it passes from there on."""
@@ -166,8 +171,9 @@ class InputMoments:
         input_moments = [self.on_edge(edge) for edge in merge.edges]
         moments = [input_moment.moment for input_moment in input_moments]
         is_exact = all(input_moment.is_exact for input_moment in input_moments)
+        means = sum(input_moment.has_mean for input_moment in input_moments)
         if merge.effect is Effect.ADD:
-            return InputMoment(sum(moments), is_exact)
+            return InputMoment(sum(moments), is_exact and means < 2, has_mean=means > 0)
         if merge.effect is Effect.CONCATENATE:
             moment = sum(s * m for s, m in zip(merge.shares, moments, strict=True))
             return InputMoment(moment, is_exact=False)

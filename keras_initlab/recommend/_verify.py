@@ -14,9 +14,11 @@ from rich.text import Text
 from .._core.reports import Record, Report, new_table, printable
 from .._keras.kinds import Kernel
 from ..calibration import Wanted, one_pass
+from ..inspection import Edge, Merge
 from ._row import Row
 
 _FACTOR = 2.0
+_NEEDS_DATA = "reads inputs that are preprocessed: hand some over as `x`"
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,10 @@ def verified(
     def wanted(kernel: Kernel) -> Wanted:
         row = row_of[id(kernel.variable)]
         is_centered = row.centered_mean is not None and row.bias_offset is None
-        return Wanted(row.std, is_alone=True, scales_bias=is_centered, spare=math.inf)
+        # Those behind it read what they would if the inputs were as they were told.
+        is_made_up = on != "data" and _reads_inputs(row.kernel.edges)
+        spare = _FACTOR if is_made_up else math.inf
+        return Wanted(row.std, is_alone=True, scales_bias=is_centered, spare=spare)
 
     run = one_pass(
         model,
@@ -119,11 +124,24 @@ def verified(
         normalizes_by_batch=True,
         is_look=True,
     )
-    found = [
-        VerifiedKernel(row.path, row.std, heard.std_before, heard.note)
-        for row, heard in ((row, run.rows[key]) for key, row in row_of.items())
-    ]
+    found = []
+    for key, row in row_of.items():
+        heard = run.rows[key]
+        is_scaled = heard.std_after != heard.std_before
+        measured = None if is_scaled else heard.std_before
+        note = _NEEDS_DATA if is_scaled else heard.note
+        found.append(VerifiedKernel(row.path, row.std, measured, note))
     return Verification(model.name, on, found)
+
+
+def _reads_inputs(edges: Sequence[Edge]) -> bool:
+    """Whether a signal is one of the model's inputs, or made of them alone."""
+    return bool(edges) and all(
+        _reads_inputs(edge.source.edges)
+        if isinstance(edge.source, Merge)
+        else edge.source is None
+        for edge in edges
+    )
 
 
 def _number(value: float | None) -> str:
