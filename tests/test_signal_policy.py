@@ -77,13 +77,13 @@ def test_branches_follow_the_scale_of_their_stream():
     advice = recommend(model)
     tables = by_role(advice, "embedding")
     assert [std_of(row) for row in tables] == pytest.approx(
-        [1 / math.sqrt(8)] * 2, 1e-4
+        [0.3 / math.sqrt(8)] * 2, 1e-4
     )
     advice.apply(seed=0)
     given = {one.path: one for one in advice.verify()}
     for row in by_role(advice, "attention output"):
         assert row.kernel.branches == 4
-        assert row.std == pytest.approx(math.sqrt(2 / 8 / 8), 1e-4)
+        assert row.std == pytest.approx(0.3 * math.sqrt(2 / 8 / 8), 1e-4)
         assert given[row.path].ratio == pytest.approx(1, rel=0.4)  # of 8 units
         assert "GPT-2" in row.reference
 

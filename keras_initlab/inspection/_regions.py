@@ -47,6 +47,7 @@ class _Regions:
         self.calls = list(calls)
         self._depths: dict[int | None, int] = {None: 0}
         self._above: dict[int, int | None] = {}
+        self._early: dict[int, bool] = {}
         self._answers: dict[Any, Answer | None] = {}
 
     def look_at(self, index: int) -> None:
@@ -60,6 +61,7 @@ class _Regions:
         above = self._common(self.calls[index].inputs)
         self._above[index] = above
         self._depths[index] = 1 + self._depth(above)
+        self._early[index] = self._is_preprocessed(self.calls[index])
 
     def _depth(self, index: int | None) -> int:
         return self._depths.get(index, 1)  # of a model's input
@@ -86,12 +88,10 @@ class _Regions:
         """The source of a region that ends in a call, its calls, and what they read."""
         before = self.calls[source] if source >= 0 else None
         is_alone = before is not None and len(self.calls[index].inputs) == 1
-        if (
-            is_alone
-            and before.node
-            and effect_of(before.operation) is (Effect.ACTIVATION)
-        ):
-            (source,) = before.inputs  # several activations in a row are one
+        if before is not None and is_alone and before.node is not None:
+            is_activation = effect_of(before.operation) is Effect.ACTIVATION
+            if is_activation and len(before.inputs) == 1:
+                (source,) = before.inputs  # several activations in a row are one
         members, waiting = set(), [index]
         read: dict[int, Any] = {}
         while waiting:
@@ -167,15 +167,15 @@ class _Regions:
                 return answer, source, calls, taken, tensor
         return None
 
-    def _is_of_input(self, source: int | None) -> bool:
-        """Whether a signal is a model's input, at most preprocessed."""
-        while source is not None and source >= 0:
-            call = self.calls[source]
-            bends = isinstance(call.operation, Computed) and call.operation.bends
-            if call.kernels or bends or effect_of(call.operation) in _SETTING:
-                return False
-            source = self._above.get(source)
-        return source is not None
+    def _is_preprocessed(self, call: Call) -> bool:
+        """Whether a call gives a model's inputs, at most preprocessed."""
+        bends = isinstance(call.operation, Computed) and call.operation.bends
+        if call.kernels or bends or effect_of(call.operation) in _SETTING:
+            return False
+        return bool(call.inputs) and all(map(self._is_of_input, call.inputs))
+
+    def _is_of_input(self, index: int) -> bool:
+        return index < 0 or self._early.get(index, False)
 
 
 class _Joined:
