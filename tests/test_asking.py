@@ -14,6 +14,8 @@ from keras import ops
 from keras_initlab._keras.kinds import Effect
 from keras_initlab.inspection._asking import ask
 
+pytestmark = [pytest.mark.slow_on_jax]
+
 SHAPE = (6, 8, 32)
 EPSILON = 1e-6
 

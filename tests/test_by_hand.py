@@ -12,6 +12,8 @@ from keras import Input, layers, ops
 from keras_initlab import recommend
 from keras_initlab.inspection import Effect, inspect
 
+pytestmark = [pytest.mark.once_a_day]
+
 WORDS = np.random.default_rng(0).integers(0, 200, (64, 16))
 EPSILON = 1e-6
 

@@ -7,6 +7,8 @@ import pytest
 import keras_initlab as initlab
 from keras_initlab.initializers import MirroredOrthogonal, Orthogonal
 
+pytestmark = [pytest.mark.once_a_day, pytest.mark.slow_on_jax]
+
 layers, constraints = keras.layers, keras.constraints
 
 

@@ -12,6 +12,8 @@ from test_tracing import assert_unchanged, backend_functions
 from keras_initlab import recommend
 from keras_initlab.inspection import inspect
 
+pytestmark = [pytest.mark.once_a_day]
+
 
 class Holding(layers.Layer):
     """Runs a function with two layers of its own, an up and a down."""

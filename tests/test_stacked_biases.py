@@ -12,6 +12,8 @@ from test_by_hand import numbers
 
 from keras_initlab import audit, calibrate, recommend
 
+pytestmark = [pytest.mark.once_a_day, pytest.mark.slow_on_jax]
+
 EXPERTS, UNITS, WIDTH = 8, 16, 64
 
 

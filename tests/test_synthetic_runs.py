@@ -15,6 +15,8 @@ from keras_initlab import recommend
 from keras_initlab.inspection import inspect
 from keras_initlab.recommend._synthetic import synthetic_inputs
 
+pytestmark = [pytest.mark.once_a_day, pytest.mark.slow_on_jax]
+
 
 def pooled():
     inputs = Input((16, 16, 3))

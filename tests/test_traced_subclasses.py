@@ -13,6 +13,8 @@ from test_tracing import assert_unchanged
 from keras_initlab import recommend
 from keras_initlab.inspection import inspect
 
+pytestmark = [pytest.mark.once_a_day]
+
 
 class OwnDense(layers.Dense):
     """Standardizes its kernel's use by a factor."""

@@ -11,6 +11,8 @@ from test_tracing import assert_unchanged, backend_functions
 
 from keras_initlab import StructureChangedError, recommend
 
+pytestmark = [pytest.mark.once_a_day, pytest.mark.slow_on_jax]
+
 
 def normal(*shape, scale=1.0):
     values = np.random.default_rng(2).normal(size=shape)
