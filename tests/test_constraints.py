@@ -128,7 +128,6 @@ STARTS = ("apply", "reinitialize", "calibrate", "calibrated")
 CASES = [(model, one) for one in OBEYS for model in MODELS]
 
 
-@pytest.mark.whole
 @pytest.mark.parametrize(("name", "constraint"), CASES)
 def test_what_is_drawn_obeys(name, constraint, rng):
     model, axis = built(name, constraint)
@@ -181,7 +180,6 @@ def given(layer, x):
     return np.einsum(term, windows, w, optimize=True)
 
 
-@pytest.mark.whole
 @pytest.mark.parametrize(("name", "constraint"), CASES)
 def test_the_std_is_what_the_model_then_does(name, constraint, rng):
     model, _ = built(name, constraint)
@@ -230,7 +228,6 @@ def normalized(units=(48, 48), **arguments):
     return keras.Sequential([keras.Input((16,)), *wrapped, layers.Dense(5)])
 
 
-@pytest.mark.whole
 @pytest.mark.parametrize("how", STARTS)
 def test_spectral_normalization_leaves_its_kernels_alone(how, rng):
     model = normalized()
