@@ -78,6 +78,7 @@ def test_after_apply_kernels_give_what_is_meant(name):
     assert len(heard) == len(table)
     for row in heard:
         assert row.is_met
+        assert row.measured is not None
         assert row.ratio == pytest.approx(row.measured / row.meant)
 
 
@@ -102,6 +103,7 @@ def test_before_apply_the_weights_are_those_that_are_there():
     first, second = advice.verify(x)
     one, _ = products(model, x)
     assert first.measured == pytest.approx(one.std(), rel=1e-3)
+    assert first.ratio is not None
     assert first.ratio < 0.5
     assert second.is_met is False
     assert [row.path for row in advice.verify(x).missed] == [first.path, second.path]

@@ -80,11 +80,11 @@ def recommend(
             by name; a tuple `(inputs, targets)`, of which the inputs count; or a data
             set, as `tf.data.Dataset`, `PyDataset` or `DataLoader`, of which the first
             batch does. For a model of two inputs, two arrays are these. Inputs that
-            only embeddings read are no signal. Where something is computed from the
-            inputs before the first kernels read it (rescaled, standardized, joined), or
-            kernels are frozen, the model runs on them, so far as that takes, to measure
-            what these kernels read. For a run, of arrays of more than 256 examples as
-            many are taken, evenly spread. The policy `"calibrated"` needs it; for
+            only embeddings read are no signal. Where theory does not know what kernels
+            read, the model runs once on them to measure it; without data it runs on
+            inputs made to what it takes, which tell nothing of kernels behind
+            preprocessing and frozen ones. For a run, of arrays of more than 256
+            examples as many are taken, evenly spread. The policy `"calibrated"` needs it; for
             `"rules"` only its shapes count.
         class_priors: the share of each class, at which the output's bias starts:
             probabilities that sum to 1 for a softmax, one per unit for sigmoids; a

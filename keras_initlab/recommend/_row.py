@@ -28,10 +28,10 @@ class Row(Record):
         reference: the paper and equation it rests on.
         confidence: in [0, 1]: how often the kernel's output comes within a quarter of
             the std that is meant, counted on 48 models of many kinds
-            (`tests/benchmarks/confidence.py`: 100, 71 and 54 % of 106, 356 and 242
-            kernels). 0.95 for a construction that is exact for this surrounding, 0.7
-            where the mean-field variance decides, 0.55 where pooling, products or
-            unknown layers make its input an estimate. The rule table has its own scale.
+            (`tests/benchmarks/confidence.py`). 0.95 for a construction that is exact
+            for this surrounding, 0.8 where a run of the model has told what it reads,
+            0.7 where theory does, 0.55 where neither could. The rule table has its own
+            scale.
         alternatives: names of initializers that come next.
         forward_gain: expected std of the pre-activation relative to the one before
             (to the input's for the first kernel), None where theory has no answer.
