@@ -84,8 +84,8 @@ def recommend(
             read, the model runs once on them to measure it; without data it runs on
             inputs made to what it takes, which tell nothing of kernels behind
             preprocessing and frozen ones. For a run, of arrays of more than 256
-            examples as many are taken, evenly spread. The policy `"calibrated"` needs it; for
-            `"rules"` only its shapes count.
+            examples as many are taken, evenly spread. The policy `"calibrated"` needs
+            it; for `"rules"` only its shapes count.
         class_priors: the share of each class, at which the output's bias starts:
             probabilities that sum to 1 for a softmax, one per unit for sigmoids; a
             dict by output name if several outputs give probabilities. What an output
