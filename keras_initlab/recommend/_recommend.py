@@ -202,7 +202,10 @@ def _run(
     obeyed = policy.constraints
     pairs = [pair for row in rows for pair in drawn(row, _SEED, obeyed, {})]
     bound = [row.kernel.position for row in rows if obeyed.names(row.kernel.variable)]
-    is_doubted = is_custom_inside or batch is not None
+    found = [policy.expected(row.kernel) for row in rows]
+    # Made-up numbers that are preprocessed are not what the model will read.
+    is_preprocessed = any(one.needs_data and not one.is_sure for one in found)
+    is_doubted = batch is not None or (is_custom_inside and not is_preprocessed)
     tables = {
         id(row.kernel.variable): row.kernel.position
         for row in rows
