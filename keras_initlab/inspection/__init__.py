@@ -5,6 +5,7 @@ from .._keras.paths import layer_paths as layer_paths
 from .._keras.paths import operation_paths as operation_paths
 from .._keras.paths import operations_in_sight as operations_in_sight
 from .._keras.paths import variable_paths as variable_paths
+from ._arguments import SIZES as SIZES
 from ._arguments import filled as filled
 from ._arguments import symbolic_inputs as symbolic_inputs
 from ._custom import is_custom as is_custom
@@ -24,6 +25,7 @@ from ._unbuilt import all_built as all_built
 from ._unbuilt import check_parts as check_parts
 
 __all__ = [
+    "SIZES",
     "Edge",
     "Effect",
     "Inspection",

@@ -15,6 +15,8 @@ from .._keras.private import build_shapes
 # Sizes that are not known are taken for these. Most models halve them, and few hold
 # fewer positions.
 _BATCH, SIZE = 2, 32
+# To be tried in turn: tables hold few positions, windows are wide.
+SIZES = (SIZE, 8, 256, 2048)
 
 
 def symbolic_inputs(layer: Any, data: Any = None) -> tuple[list[Any], dict[str, Any]]:

@@ -15,10 +15,9 @@ from typing import Any
 import keras
 
 from .._keras.private import history_of
+from ._arguments import SIZES
 from ._nodes import nodes_to
 from ._symbols import Symbol, as_input, fresh, numbers
-
-_SIZES = (32, 8, 256, 2048)  # open ones: tables hold few positions, windows are wide
 
 
 class GraphValues:
@@ -50,7 +49,7 @@ class GraphValues:
         ]
         if not tensors:
             return False
-        for size in _SIZES:
+        for size in SIZES:
             with contextlib.suppress(Exception), self._true_weights():
                 self._kept += tensors
                 self._values |= _run(tensors, size)

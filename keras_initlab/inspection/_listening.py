@@ -1,10 +1,10 @@
 """Listening to the layers inside a custom layer that computes out of sight.
 
 A `call` that uses functions of the backend does not run on Keras's symbolic tensors.
-It does run on the backend's own, as when Keras asks for the shape of its output. The
-layers inside are heard then, and the tensors that go straight from one to the next are
-known. What else a layer reads was computed out of sight, from those outputs that
-nobody has read yet: a guess, but right for a chain and for towers that join.
+It does run on the backend's own, of the same values. The layers inside are heard then,
+and the tensors that go straight from one to the next are known. What else a layer reads
+was computed out of sight, from those outputs that nobody has read yet: a guess, but
+right for a chain and for towers that join.
 """
 
 from __future__ import annotations

@@ -15,9 +15,15 @@ import numpy as np
 
 from .._keras.inputs import fitted
 from .._keras.private import functional_of, inputs_struct
-from ..inspection import Inspection, KernelRecord, Merge, filled, symbolic_inputs
+from ..inspection import (
+    SIZES,
+    Inspection,
+    KernelRecord,
+    Merge,
+    filled,
+    symbolic_inputs,
+)
 
-_SIZES = (32, 8, 256, 2048)  # open ones: tables hold few positions, windows are wide
 _NUMBERS = 2**17  # in one input, about
 _LARGEST = 2**22  # numbers in one example
 _FEWEST, _MOST = 4, 32  # examples
@@ -38,8 +44,8 @@ def synthetic_inputs(
     rows = _rows(inspection)
     flat = keras.tree.flatten(wanted)
     is_open = any(size is None for one in flat for size in one.shape[1:])
-    sizes = (*_SIZES[:2], *_lengths(inspection), *_SIZES[2:])
-    for size in dict.fromkeys(sizes) if is_open else _SIZES[:1]:
+    sizes = (*SIZES[:2], *_lengths(inspection), *SIZES[2:])
+    for size in dict.fromkeys(sizes) if is_open else SIZES[:1]:
         shapes = [filled((None, *one.shape[1:]), size)[1:] for one in flat]
         largest = max(map(math.prod, shapes), default=1)
         if largest > _LARGEST:
@@ -91,7 +97,7 @@ def _lengths(inspection: Inspection) -> list[int]:
     """How many rows the tables have, a few: some may be of positions."""
     tables = [record for record in inspection.kernels if record.role == "embedding"]
     found = {table.shape[-2] for table in tables if len(table.shape) > 1}
-    return sorted(one for one in found if 1 < one <= _SIZES[-1])[:_MOST_LENGTHS]
+    return sorted(one for one in found if 1 < one <= SIZES[-1])[:_MOST_LENGTHS]
 
 
 def _entries(reader: KernelRecord | Merge) -> Iterator[int]:
