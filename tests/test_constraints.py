@@ -298,9 +298,12 @@ def test_biases_obey_too():
 
 def test_a_constraint_that_makes_no_number_leaves_the_values():
     """A direction of zero is none."""
-    hidden = layers.Dense(
-        8, bias_constraint=lambda b: b / keras.ops.sqrt(keras.ops.sum(b * b))
-    )
+
+    class Direction(constraints.Constraint):
+        def __call__(self, w):
+            return w / keras.ops.sqrt(keras.ops.sum(w * w))
+
+    hidden = layers.Dense(8, bias_constraint=Direction())
     model = keras.Sequential([keras.Input((4,)), hidden])
     initlab.reinitialize(model, seed=0)
     assert not np.any(numbers(hidden.bias))
