@@ -1,6 +1,7 @@
 """What every public initializer class must do, one row a class."""
 
 import contextlib
+import functools
 import inspect
 import json
 import math
@@ -754,9 +755,11 @@ def compilers():
         case "tensorflow":
             import tensorflow
 
+            # AutoGraph, which Keras turns off for its own code, would only read ours.
+            function = functools.partial(tensorflow.function, autograph=False)
             return {
-                "function": tensorflow.function,
-                "XLA": lambda f: tensorflow.function(f, jit_compile=True),
+                "function": function,
+                "XLA": functools.partial(function, jit_compile=True),
             }
         case "jax":
             import jax

@@ -10,7 +10,7 @@ from scipy.special import expit
 from keras_initlab import NotPointwiseError, activation_statistics, gain
 from keras_initlab._activations import (
     is_rectifier,
-    moments_at,
+    moments_by_std,
     name_of,
     resolve,
 )
@@ -97,7 +97,9 @@ def test_prelu_at_another_std_scales():
     layer = built_prelu([0.0, 0.5])
     found = activation_statistics(layer, std=3.0)
     assert found.second_moment == pytest.approx(9 * 1.125 / 2, rel=1e-9)
-    assert moments_at(layer, 3.0) == pytest.approx((9 * 1.125 / 2, 1.125 / 2), rel=1e-2)
+    assert moments_by_std(layer)(3.0) == pytest.approx(
+        (9 * 1.125 / 2, 1.125 / 2), rel=1e-2
+    )
 
 
 @pytest.mark.parametrize("seeded", [False, True])
@@ -174,7 +176,7 @@ def test_statistics_follow_a_variable_in_a_closure():
     assert gain(line) == pytest.approx(1)
     slope.assign(4.0)
     assert gain(line) == pytest.approx(1 / 4)
-    assert moments_at(line, 1.0) == pytest.approx((16, 16), rel=1e-2)
+    assert moments_by_std(line)(1.0) == pytest.approx((16, 16), rel=1e-2)
 
 
 def test_constants_in_float32_are_allowed():

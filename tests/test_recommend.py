@@ -32,6 +32,8 @@ def activation_layer(activation):
 
 
 # What a model starts with seldom matters here, and zeros need no compiling on JAX.
+pytestmark = pytest.mark.slow_on_jax  # golden reports say that all agree
+
 ZEROS = {"kernel_initializer": "zeros"}
 
 

@@ -11,6 +11,8 @@ from zoo import built, without_draws
 from keras_initlab import recommend
 from keras_initlab.initializers import Orthogonal
 
+pytestmark = pytest.mark.slow_on_jax  # golden reports say that all agree
+
 INPUT = "recurrent input"
 
 
@@ -80,11 +82,11 @@ def test_branches_follow_the_scale_of_their_stream():
         [0.3 / math.sqrt(8)] * 2, 1e-4
     )
     advice.apply(seed=0)
-    given = {one.path: one for one in advice.verify()}
+    # Of eight units a single draw says little.
+    assert np.median([one.ratio for one in advice.verify()]) == pytest.approx(1, rel=0.2)
     for row in by_role(advice, "attention output"):
         assert row.kernel.branches == 4
         assert row.std == pytest.approx(0.3 * math.sqrt(2 / 8 / 8), 1e-4)
-        assert given[row.path].ratio == pytest.approx(1, rel=0.4)  # of 8 units
         assert "GPT-2" in row.reference
 
 

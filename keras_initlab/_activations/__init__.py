@@ -18,4 +18,4 @@ from ._pointwise import resolve as resolve
 from ._statistics import ActivationStatistics as ActivationStatistics
 from ._statistics import activation_statistics as activation_statistics
 from ._statistics import gain as gain
-from ._statistics import moments_at as moments_at
+from ._statistics import moments_by_std as moments_by_std

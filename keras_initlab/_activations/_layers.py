@@ -47,8 +47,10 @@ def function_of_layer(layer: keras.Operation) -> Callable[[Any], Any]:
 @contextlib.contextmanager
 def unchanged(function: Callable[[Any], Any]) -> Iterator[None]:
     """Gives a layer its seeds and moving averages back on leaving."""
-    layer = function.layer if isinstance(function, LayerCall) else None
-    variables = getattr(layer, "variables", ())
+    if not isinstance(function, LayerCall):
+        yield
+        return
+    variables = getattr(function.layer, "variables", ())
     before = [to_numpy(variable) for variable in variables]
     try:
         yield

@@ -159,20 +159,25 @@ def gain(activation: Any, kind: str = "second_moment") -> float:
     return 1 / math.sqrt(moment)
 
 
-def moments_at(activation: Any, std: float) -> tuple[float, float]:
-    """Returns E[φ(z)²] and E[φ′(z)²] for z ~ N(0, std²), to about three digits.
+def moments_by_std(activation: Any) -> Callable[[float], tuple[float, float]]:
+    """Returns a function from std to E[φ(z)²] and E[φ′(z)²] for z ~ N(0, std²).
+
+    To about three digits, for std in [1e-3, 10]; beyond, the end of that range counts.
 
     Args:
         activation: as for `activation_statistics`.
-        std: in [1e-3, 10]; beyond, the end of that range counts.
     """
     name, function = resolve(activation)
     stds, moments, slopes = _moment_curves(name, function, 1.0)
-    at = math.log(std)
-    return (
-        std**2 * math.exp(np.interp(at, stds, moments)),
-        math.exp(np.interp(at, stds, slopes)),
-    )
+
+    def at(std: float) -> tuple[float, float]:
+        log = math.log(max(std, 1e-30))
+        return (
+            std**2 * math.exp(np.interp(log, stds, moments)),
+            math.exp(np.interp(log, stds, slopes)),
+        )
+
+    return at
 
 
 @remembered

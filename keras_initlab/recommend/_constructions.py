@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .._activations import ActivationStatistics, activation_statistics, moments_at
+from .._activations import ActivationStatistics, activation_statistics, moments_by_std
 from ..initializers import DeltaOrthogonal, MirroredOrthogonal, Orthogonal
 from ..inspection import KernelRecord
 from ._choice import CONSTRUCTION, Choice, tidy
@@ -186,7 +186,7 @@ def _passed_on(
 ) -> tuple[float, float]:
     """What is kept of a signal of this std, and the rms slope for gradients."""
     if carrier is Carrier.LINEAR_POINT:  # the only one whose signal shrinks
-        moment, slope = moments_at(activation, std)
+        moment, slope = moments_by_std(activation)(std)
         return reading * math.sqrt(moment) / std, math.sqrt(slope)
     return 1.0, math.sqrt(statistics.derivative_second_moment)
 

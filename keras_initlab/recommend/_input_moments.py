@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .._activations import ActivationStatistics, activation_statistics, moments_at
+from .._activations import ActivationStatistics, activation_statistics, moments_by_std
 from ..inspection import Edge, Effect, Inspection, KernelRecord, Merge, Transform
 from ._inputs import InputScale
 from ._measured import Measured
@@ -131,7 +131,7 @@ class InputMoments:
                 if known is not None and math.isclose(moment, 1.0):
                     moment = known.second_moment
                 elif known is not None:
-                    moment, _ = moments_at(transform.activation, math.sqrt(moment))
+                    moment, _ = moments_by_std(transform.activation)(math.sqrt(moment))
             elif transform.effect in APPROXIMATE:
                 is_exact, has_acted = False, True
         return InputMoment(moment, is_exact, has_mean=has_mean)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from .._activations import moments_at
+from .._activations import moments_by_std
 from ..initializers import Orthogonal
 from ..inspection import KernelRecord
 from ._choice import VARIANCE, Choice
@@ -76,34 +76,29 @@ def state_moment(kernel: KernelRecord) -> float:
 
 def _step(cell: Any, gates: int) -> Callable[[float], float]:
     """The state's next mean square, by the std of what the gates receive."""
+    moment = _moment(cell.activation)
     gate = getattr(cell, "recurrent_activation", None)
     if gate is None:
-        return lambda std: _moment(cell.activation, std)
+        return moment
+    share = _moment(gate)
     if gates == 3:  # a GRU
-        return lambda std: _gru_step(cell.activation, gate, std)
-    is_opened = getattr(cell, "unit_forget_bias", False)
-    forget = _opened(gate) if is_opened else gate
-    return lambda std: _lstm_step(cell.activation, gate, forget, std)
+        # E[(1 − z)²] = E[z²] for a gate that is odd about one half.
+        return lambda std: share(std) * moment(std) / max(1e-3, 1 - share(std))
+    kept = _moment(_opened(gate)) if getattr(cell, "unit_forget_bias", False) else share
+
+    def lstm(std: float) -> float:
+        cell_moment = share(std) * moment(std) / max(1e-3, 1 - kept(std))
+        return share(std) * moment(math.sqrt(cell_moment))
+
+    return lstm
 
 
-def _gru_step(activation: Any, gate: Any, std: float) -> float:
-    # E[(1 − z)²] = E[z²] for a gate that is odd about one half.
-    share = _moment(gate, std)
-    return share * _moment(activation, std) / max(1e-3, 1 - share)
-
-
-def _lstm_step(activation: Any, gate: Any, forget: Any, std: float) -> float:
-    let_in = _moment(gate, std)
-    carried = max(1e-3, 1 - _moment(forget, std))
-    cell = let_in * _moment(activation, std) / carried
-    return let_in * _moment(activation, math.sqrt(cell))
-
-
-def _moment(activation: Any, std: float) -> float:
+def _moment(activation: Any) -> Callable[[float], float]:
     try:
-        return moments_at(activation, std)[0]
+        moments = moments_by_std(activation)
     except ValueError:  # mixes units, or is no function of one value
-        return 1.0
+        return lambda std: 1.0
+    return lambda std: moments(std)[0]
 
 
 @functools.lru_cache(maxsize=16)
