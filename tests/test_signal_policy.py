@@ -82,8 +82,8 @@ def test_branches_follow_the_scale_of_their_stream():
         [0.3 / math.sqrt(8)] * 2, 1e-4
     )
     advice.apply(seed=0)
-    # Of eight units a single draw says little.
-    assert np.median([one.ratio for one in advice.verify()]) == pytest.approx(1, rel=0.2)
+    ratios = [one.ratio for one in advice.verify()]  # of eight units, so many spread
+    assert np.median(ratios) == pytest.approx(1, rel=0.2)
     for row in by_role(advice, "attention output"):
         assert row.kernel.branches == 4
         assert row.std == pytest.approx(0.3 * math.sqrt(2 / 8 / 8), 1e-4)
