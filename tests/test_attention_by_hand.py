@@ -89,6 +89,22 @@ def with_rotary(q, k, v):
     return merged(ops.softmax(q @ transposed(k)) @ v)
 
 
+def capped(q, k, v):
+    scores = 50 * ops.tanh(q @ transposed(k) / WIDTH**0.5 / 50)
+    return ops.softmax(scores) @ v
+
+
+def halves_put_together(x):
+    """As Gemma 2 turns a head's halves into pairs."""
+    first, second = ops.split(x, 2, axis=-1)
+    return ops.reshape(ops.stack([first, second], axis=-1), ops.shape(x))
+
+
+def of_halves(q, k, v):
+    q, k, v = halves_put_together(heads(q)), halves_put_together(heads(k)), heads(v)
+    return merged(ops.softmax(q @ transposed(k)) @ v)
+
+
 def by_operation(q, k, v):
     q, k, v = (ops.reshape(x, (-1, STEPS, HEADS, SIZE)) for x in (q, k, v))
     return ops.reshape(ops.dot_product_attention(q, k, v), (-1, STEPS, WIDTH))
@@ -129,6 +145,8 @@ FORMS = {
     "Softmax with a mask": (masked_layer, whole(1 / 8)),
     "softmax by hand": (own_softmax, whole(1 / 8)),
     "rotary, no scale": (with_rotary, split(1, rotated)),
+    "capped": (capped, whole(1 / 8)),
+    "halves put together, no scale": (of_halves, split(1)),
     "operation": (by_operation, split(1 / 4)),
     "operation with scale": (by_operation_with_scale, split(1)),
     "Attention": (layer(), whole(1)),

@@ -298,3 +298,67 @@ class Outer(keras.Model):
 
     def call(self, inputs):
         return self.out(self.layer(self.before(inputs)))
+
+
+# --- Sizes that are open -------------------------------------------------------------
+
+
+class Places(layers.Layer):
+    """A table of positions of which as many rows are taken as there are steps."""
+
+    def __init__(self, rows, **others):
+        super().__init__(**others)
+        self.rows = rows
+
+    def build(self, input_shape):
+        shape = (self.rows, input_shape[-1])
+        self.table = self.add_weight(shape=shape, name="table")
+
+    def call(self, x):
+        shape = ops.shape(x)
+        rows = ops.slice(ops.convert_to_tensor(self.table), (0, 0), shape[1:])
+        return ops.broadcast_to(rows, shape)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+class AllPlaces(Places):
+    """All rows of it, so that no other number of steps runs."""
+
+    def call(self, x):
+        return ops.broadcast_to(ops.convert_to_tensor(self.table), ops.shape(x))
+
+
+class TokensAndPlaces(layers.Layer):
+    def __init__(self, places, **others):
+        super().__init__(**others)
+        self.tokens, self.places = layers.Embedding(50, 8), places
+
+    def build(self, input_shape):
+        self.tokens.build(input_shape)
+        self.places.build((*input_shape, 8))
+
+    def call(self, x):
+        x = self.tokens(x)
+        return x + self.places(x)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape, 8)
+
+
+@pytest.mark.parametrize("is_inside", [False, True])
+@pytest.mark.parametrize("places", [Places, AllPlaces])
+@pytest.mark.parametrize("rows", [6, 12, 100])
+def test_a_table_holds_fewer_places_than_are_tried_first(rows, places, is_inside):
+    inputs = Input((None,), dtype="int32")
+    table = places(rows)
+    if is_inside:
+        x = TokensAndPlaces(table)(inputs)
+    else:
+        x = layers.Embedding(50, 8)(inputs)
+        x = x + table(x)
+    x = layers.Dense(8)(layers.LayerNormalization()(x))
+    found = inspect(keras.Model(inputs, layers.Dense(2)(x))).kernels
+    (role,) = {one.role for one in found if one.variable is table.table}
+    assert role == "embedding"

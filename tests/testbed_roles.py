@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 # The projection after attention closes a branch, too.
 ATTENDED = ("attention output", "residual branch")
 # Kernels of several uses in one, whose outputs are split.
-QUERY_KEY_VALUE = ("hidden", "query", "key", "value")
+QUERY_KEY_VALUE = ("qkv", "hidden", "query", "key", "value")
 GATE_AND_HIDDEN = ("hidden", "gate")
 SCALE_SHIFT_GATE = ("gate", "hidden")
 # A vector that is learned in the place of a token.

@@ -5,8 +5,10 @@ from .._keras.paths import layer_paths as layer_paths
 from .._keras.paths import operation_paths as operation_paths
 from .._keras.paths import operations_in_sight as operations_in_sight
 from .._keras.paths import variable_paths as variable_paths
-from ._arguments import SIZES as SIZES
+from ._arguments import LARGEST as LARGEST
+from ._arguments import SIZE as SIZE
 from ._arguments import filled as filled
+from ._arguments import sizes_to_try as sizes_to_try
 from ._arguments import symbolic_inputs as symbolic_inputs
 from ._custom import is_custom as is_custom
 from ._graph import read_calls as read_calls
@@ -25,7 +27,8 @@ from ._unbuilt import all_built as all_built
 from ._unbuilt import check_parts as check_parts
 
 __all__ = [
-    "SIZES",
+    "LARGEST",
+    "SIZE",
     "Edge",
     "Effect",
     "Inspection",
@@ -45,6 +48,7 @@ __all__ = [
     "layer_paths",
     "operation_paths",
     "operations_in_sight",
+    "sizes_to_try",
     "symbolic_inputs",
     "variable_paths",
 ]

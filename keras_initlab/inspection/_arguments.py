@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -15,8 +15,9 @@ from .._keras.private import build_shapes
 # Sizes that are not known are taken for these. Most models halve them, and few hold
 # fewer positions.
 _BATCH, SIZE = 2, 32
-# To be tried in turn: tables hold few positions, windows are wide.
-SIZES = (SIZE, 8, 256, 2048)
+_SMALLER, _LARGER = (8,), (256, 2048)  # tables hold few positions, windows are wide
+_MOST_ROWS = 4
+LARGEST = 2**22  # numbers in one example
 
 
 def symbolic_inputs(layer: Any, data: Any = None) -> tuple[list[Any], dict[str, Any]]:
@@ -56,6 +57,18 @@ def filled(shape: Iterable[int | None], size: int = SIZE) -> tuple[int, ...]:
     usual = itertools.chain([_BATCH], itertools.repeat(size))
     sizes = zip(shape, usual, strict=False)
     return tuple(usual if own is None else own for own, usual in sizes)
+
+
+def sizes_to_try(shapes: Iterable[Sequence[int | None]]) -> tuple[int, ...]:
+    """Returns what open sizes may be, one after the other: a model may fail with some.
+
+    Args:
+        shapes: of weights of two axes or more, of which some may be tables of positions
+            that hold as many as an input must have.
+    """
+    rows = {size for size in (shape[-2] for shape in shapes) if size and size > 1}
+    some = sorted(one for one in rows if one <= max(_LARGER))[:_MOST_ROWS]
+    return tuple(dict.fromkeys((SIZE, *_SMALLER, *some, *_LARGER)))
 
 
 def _symbolic(shape: Any) -> Any:

@@ -8,6 +8,7 @@ the shapes it was called on, the graph before it is run to see what it really re
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import keras
 
 from .._keras.private import history_of
-from ._arguments import SIZES
+from ._arguments import LARGEST, SIZE, filled, sizes_to_try
 from ._nodes import nodes_to
 from ._symbols import Symbol, as_input, fresh, numbers
 
@@ -37,24 +38,35 @@ class GraphValues:
         found = self._values.get(id(tensor))
         return fresh(tensor) if found is None else as_input(Symbol(found))
 
-    def add(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    def sizes(
+        self, layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[int, ...]:
+        """What may be tried for axes that are open, one size if none is."""
+        tensors = _with_graphs(args, kwargs)
+        if not any(None in one.shape[1:] for one in tensors):
+            return (SIZE,) if tensors else ()
+        shapes = [one.shape for one in layer.weights]
+        return sizes_to_try(shape for shape in shapes if len(shape) > 1)
+
+    def add(self, args: Sequence[Any], kwargs: Mapping[str, Any], size: int) -> bool:
         """Runs the graph before these arguments; whether that has told their values."""
-        tensors = [
-            one
-            for one in keras.tree.flatten((args, kwargs))
-            if isinstance(one, keras.KerasTensor)
-            and not isinstance(one, Symbol)
-            and history_of(one) is not None
-            and id(one) not in self._values
-        ]
-        if not tensors:
-            return False
-        for size in SIZES:
-            with contextlib.suppress(Exception), self._true_weights():
-                self._kept += tensors
-                self._values |= _run(tensors, size)
-                return True
+        tensors = _with_graphs(args, kwargs)
+        with contextlib.suppress(Exception), self._true_weights():
+            self._kept += tensors
+            self._values |= _run(tensors, size)
+            return True
         return False
+
+
+def _with_graphs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """The symbolic tensors of a graph that has not been run."""
+    return [
+        one
+        for one in keras.tree.flatten((args, kwargs))
+        if isinstance(one, keras.KerasTensor)
+        and not isinstance(one, Symbol)
+        and history_of(one) is not None
+    ]
 
 
 def _run(tensors: Sequence[Any], size: int) -> dict[int, Any]:
@@ -66,6 +78,8 @@ def _run(tensors: Sequence[Any], size: int) -> dict[int, Any]:
         if not isinstance(one, keras.KerasTensor):
             return one
         if id(one) not in values:
+            if math.prod(filled(one.shape, size)) > LARGEST:
+                raise MemoryError(f"Too large to be tried: {one.shape}.")
             values[id(one)] = numbers(one, size)
         return values[id(one)]
 

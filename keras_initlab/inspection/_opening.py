@@ -199,10 +199,13 @@ class Opener:
         return self._weights.get(id(tensor))
 
     def learned(self, weight: Weight, key: int, scope: tuple[str, ...]) -> Place:
-        """Lists a weight that is a signal itself; returns where that is from."""
+        """Lists a weight that is a signal itself; returns where that is from.
+
+        A vector is, as biases and scales are, left as its layer draws it.
+        """
         rank = max(len(variable.shape) for variable in weight.variables)
         axes = KernelAxes(inputs=(), outputs=(rank - 1,))  # none of it is summed
-        found = self.kernels_of(weight, axes)
+        found = self.kernels_of(weight, axes) if rank > 1 else []
         return Place(self._list(Call(None, (), key, scope, tuple(found))), key)
 
     def kernels_of(self, weight: Weight, axes: Any) -> list[Kernel]:

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
+from .._activations import evaluate
 from .._keras.kinds import Computed, Effect, Use, kind_of, looks_up
 from ._calls import Call
 from ._operations import activation_name, activation_of, effect_of
 
 # Their values lie between 0 and 1: they choose among units or examples.
 _CHOOSING = ("hard_sigmoid", "sigmoid", "softmax", "sparse_sigmoid", "sparsemax")
+_SMALL = np.array([[-1e-2, 1e-2]])
 _PASSED = (
     Effect.ACTIVATION,
     Effect.CHANNEL_LINEAR,
@@ -216,7 +219,7 @@ def _scores(
             yield call, factor
             continue
         if isinstance(call.operation, Computed):
-            factor *= call.operation.gain
+            factor *= _gain(call.operation)
         waiting += [(source, factor) for source in call.inputs]
 
 
@@ -338,14 +341,26 @@ def _operand(index: int, calls: Sequence[Call]) -> _Operand:
         if effect_of(operation) is Effect.ACTIVATION:
             activations.append(activation_name(activation_of(operation)))
         if isinstance(operation, Computed):
-            gain *= operation.gain
+            gain *= _gain(operation)
         index = calls[index].inputs[0]  # what stands beside it is a mask
     own = _own_activation(calls[index]) if index >= 0 else None
     return _Operand(index, (*activations, *([own] if own else [])), gain)
 
 
+def _gain(operation: Computed) -> float:
+    """The factor on small numbers, as of a cap c·tanh(x/c) on logits."""
+    function = activation_of(operation)
+    is_activation = effect_of(operation) is Effect.ACTIVATION
+    if not is_activation or activation_name(function) in _CHOOSING:
+        return operation.gain
+    low, high = evaluate(operation.name, function, _SMALL).ravel()
+    return float((high - low) / np.ptp(_SMALL))
+
+
 def _passes(call: Call) -> bool:
     effect = effect_of(call.operation)
+    if effect is Effect.CONCATENATE and len(set(call.inputs)) == 1:
+        return True  # parts of one signal
     if len(call.inputs) != 1:
         is_layer = isinstance(call.operation, keras.Layer)
         return bool(call.inputs) and is_layer and effect is Effect.ACTIVATION

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .._keras.kinds import Effect
 from ._calls import Call
 from ._operations import effect_of
+
+BRANCH = "residual branch"
 
 
 @dataclass
@@ -29,7 +34,8 @@ def read_residual(calls: Sequence[Call], has_kernel: Sequence[bool]) -> Residual
     """Returns the residual branches of a model.
 
     An addition closes residual branches where its operands share an ancestor and one
-    of them, the shortcut, passes fewer kernels since then than the others.
+    of them, the shortcut, passes fewer kernels since then than the others. A branch may
+    be a sum itself, as of experts beside one another: of several branches, then.
 
     Args:
         calls: the model's calls, sources first.
@@ -37,34 +43,103 @@ def read_residual(calls: Sequence[Call], has_kernel: Sequence[bool]) -> Residual
     """
     ancestors = _ancestors(calls)
     kernel_mask = sum(1 << index for index, has in enumerate(has_kernel) if has)
-    found = Residual()
-    for call in calls:
-        if effect_of(call.operation) is not Effect.ADD or len(call.inputs) < 2:
-            continue
-        ancestries = [ancestors[index] for index in call.inputs]
-        shared = ancestries[0]
-        for ancestry in ancestries[1:]:
-            shared &= ancestry
-        if not shared:
-            continue
-        counts = [
-            (ancestry & ~shared & kernel_mask).bit_count() for ancestry in ancestries
+    sums = [
+        one
+        for index, call in enumerate(calls)
+        if (one := _sum(index, call, ancestors, kernel_mask)) is not None
+    ]
+    roles: dict[int, str] = {}
+    closed: list[tuple[int, list[int]]] = []
+    # First those with nothing on the shortcut: a sum within a branch closes no others.
+    for one in sorted(sums, key=lambda one: bool(min(one.counts))):
+        shortest = min(one.counts)
+        ends = [
+            [
+                _ends(term, own, calls, has_kernel)
+                for term in _terms(operand, own, calls, has_kernel)
+            ]
+            for operand, own in zip(calls[one.index].inputs, one.own, strict=True)
         ]
-        shortest = min(counts)
-        if shortest and len(counts) > 2:
-            continue  # a sum of many operands, none of them a shortcut
-        for operand, ancestry, count in zip(
-            call.inputs, ancestries, counts, strict=True
-        ):
-            own = ancestry & ~shared
-            is_branch = count > shortest
-            role = "residual branch" if is_branch else "shortcut"
-            if is_branch or max(counts) > shortest:
-                for end in _ends(operand, own, calls, has_kernel):
-                    found.roles.setdefault(end, role)
-                    if is_branch:
-                        found.numbers.setdefault(end, found.branches)
-            found.branches += is_branch
+        every = {end for terms in ends for term in terms for end in term}
+        if shortest and any(roles.get(end) == BRANCH for end in every):
+            continue
+        for count, terms in zip(one.counts, ends, strict=True):
+            for term in terms if max(one.counts) > shortest else ():
+                is_branch = count > shortest
+                for end in term:
+                    roles.setdefault(end, BRANCH if is_branch else "shortcut")
+                if is_branch:
+                    closed.append((one.index, term))
+    closed.sort(key=lambda one: one[0])
+    found = Residual(len(closed), roles)
+    for number, (_, term) in enumerate(closed):
+        for end in term:
+            found.numbers.setdefault(end, number)
+    return found
+
+
+class _Sum(NamedTuple):
+    """An addition of signals that share an ancestor.
+
+    Attributes:
+        index: of the call.
+        own: for each operand, the calls before it that not all have before them.
+        counts: how many of these hold kernels.
+    """
+
+    index: int
+    own: list[int]
+    counts: list[int]
+
+
+def _sum(
+    index: int, call: Call, ancestors: Mapping[int, int], kernel_mask: int
+) -> _Sum | None:
+    if effect_of(call.operation) is not Effect.ADD or len(call.inputs) < 2:
+        return None
+    ancestries = [ancestors[source] for source in call.inputs]
+    shared = functools.reduce(operator.and_, ancestries)
+    own = [ancestry & ~shared for ancestry in ancestries]
+    counts = [(one & kernel_mask).bit_count() for one in own]
+    # A sum of many operands may have none that is a shortcut.
+    if not shared or (min(counts) and len(counts) > 2):
+        return None
+    shapes, shortcut = call.shapes, counts.index(min(counts))
+    if len(shapes) == len(counts) and _is_repeated(shortcut, shapes):
+        return None
+    return _Sum(index, own, counts)
+
+
+def _is_repeated(index: int, shapes: Sequence[Sequence[int | None]]) -> bool:
+    """Whether an operand is repeated to the others' shape, as a shift by channel is."""
+    rank = max(map(len, shapes))
+    same = [shape for shape in shapes if len(shape) == rank]
+    return shapes[index] not in same or any(
+        size == 1 and any(shape[axis] not in (1, None) for shape in same)
+        for axis, size in enumerate(shapes[index])
+        if axis > 0  # numbers of examples, which may be left open
+    )
+
+
+def _terms(
+    index: int, own: int, calls: Sequence[Call], has_kernel: Sequence[bool]
+) -> list[int]:
+    """What an operand is the sum of, within `own`."""
+    found: list[int] = []
+    waiting, seen = [index], set()
+    while waiting:
+        number = waiting.pop()
+        if number in seen:
+            continue
+        seen.add(number)
+        inputs = calls[number].inputs if number >= 0 else ()
+        is_sum = bool(inputs) and not has_kernel[number] and bool(own >> number & 1)
+        if is_sum and effect_of(calls[number].operation) is not Effect.ADD:
+            is_sum = len(inputs) == 1
+        if is_sum:
+            waiting += inputs[::-1]
+        else:
+            found.append(number)
     return found
 
 
@@ -84,12 +159,15 @@ def _ends(
     index: int, own: int, calls: Sequence[Call], has_kernel: Sequence[bool]
 ) -> list[int]:
     """The last calls with kernels on the ancestries to `index`, within `own`."""
-    if index < 0 or not own >> index & 1:
-        return []
-    if has_kernel[index]:
-        return [index]
-    return [
-        end
-        for source in calls[index].inputs
-        for end in _ends(source, own, calls, has_kernel)
-    ]
+    found: list[int] = []
+    waiting, seen = [index], set()
+    while waiting:
+        number = waiting.pop()
+        if number < 0 or number in seen or not own >> number & 1:
+            continue
+        seen.add(number)
+        if has_kernel[number]:
+            found.append(number)
+        else:
+            waiting += calls[number].inputs[::-1]
+    return found

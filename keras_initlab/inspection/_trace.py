@@ -75,6 +75,7 @@ class Tracer:
         self._kept: list[Any] = []  # an id is only unique while its object lives
         self._made: list[Symbol] = []
         self._values = GraphValues(self.weights.all_true)
+        self._must_run = False  # or what an operation says of its output will do
         for layer in layers:
             self._quiet(layer)
 
@@ -97,14 +98,28 @@ class Tracer:
         self, layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Trace | None:
         """Runs a layer's `call` on tensors of its own, None if it fails."""
-        found = self._outputs(layer, args, kwargs)
-        if found is None and self._values.add(args, kwargs):
-            found = self._outputs(layer, args, kwargs)
+        found = self._outputs_at_some_size(layer, args, kwargs)
         trace = self._listened(layer, args, kwargs) if found is None else found[0]
         for symbol in self._made:
             symbol.forget()  # they may be larger than the weights
         self._made.clear()
         return trace
+
+    def _outputs_at_some_size(
+        self, layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Trace, Any] | None:
+        self._must_run = True
+        try:
+            found = self._outputs(layer, args, kwargs)
+            sizes = self._values.sizes(layer, args, kwargs) if found is None else ()
+            for size in sizes:
+                if self._values.add(args, kwargs, size):
+                    found = self._outputs(layer, args, kwargs)
+                if found is not None:
+                    return found
+        finally:
+            self._must_run = False
+        return found or self._outputs(layer, args, kwargs)
 
     def _listened(
         self, layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -217,6 +232,8 @@ class Tracer:
                 call = getattr(operation, method_of(operation))
                 outputs = keras.tree.map_structure(_like, call(*values[0], **values[1]))
             except Exception:  # whatever an operation may raise on such values
+                if self._must_run:
+                    raise
                 outputs = operation.compute_output_spec(*args, **kwargs)
         given = [one for one in tensors if isinstance(one, keras.KerasTensor)]
         if not is_layer and all(map(self.weights.is_made_of, given)):

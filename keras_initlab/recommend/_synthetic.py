@@ -16,18 +16,18 @@ import numpy as np
 from .._keras.inputs import fitted
 from .._keras.private import functional_of, inputs_struct
 from ..inspection import (
-    SIZES,
+    LARGEST,
+    SIZE,
     Inspection,
     KernelRecord,
     Merge,
     filled,
+    sizes_to_try,
     symbolic_inputs,
 )
 
 _NUMBERS = 2**17  # in one input, about
-_LARGEST = 2**22  # numbers in one example
 _FEWEST, _MOST = 4, 32  # examples
-_MOST_LENGTHS = 4
 
 
 def synthetic_inputs(
@@ -44,11 +44,12 @@ def synthetic_inputs(
     rows = _rows(inspection)
     flat = keras.tree.flatten(wanted)
     is_open = any(size is None for one in flat for size in one.shape[1:])
-    sizes = (*SIZES[:2], *_lengths(inspection), *SIZES[2:])
-    for size in dict.fromkeys(sizes) if is_open else SIZES[:1]:
+    tables = [one.shape for one in inspection.kernels if one.role == "embedding"]
+    sizes = sizes_to_try(shape for shape in tables if len(shape) > 1)
+    for size in sizes if is_open else (SIZE,):
         shapes = [filled((None, *one.shape[1:]), size)[1:] for one in flat]
         largest = max(map(math.prod, shapes), default=1)
-        if largest > _LARGEST:
+        if largest > LARGEST:
             return
         examples = max(_FEWEST, min(_MOST, _NUMBERS // max(1, largest)))
         rng = np.random.default_rng(0)
@@ -91,13 +92,6 @@ def _rows(inspection: Inspection) -> Mapping[int, int]:
                 count = record.shape[0]
                 found[entry] = min(count, found.get(entry, count))
     return found
-
-
-def _lengths(inspection: Inspection) -> list[int]:
-    """How many rows the tables have, a few: some may be of positions."""
-    tables = [record for record in inspection.kernels if record.role == "embedding"]
-    found = {table.shape[-2] for table in tables if len(table.shape) > 1}
-    return sorted(one for one in found if 1 < one <= SIZES[-1])[:_MOST_LENGTHS]
 
 
 def _entries(reader: KernelRecord | Merge) -> Iterator[int]:
