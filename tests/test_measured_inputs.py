@@ -14,6 +14,7 @@ from keras import Input, layers, ops
 from test_signal_policy import by_role, std_of
 
 from keras_initlab import recommend
+from keras_initlab.recommend._choice import MEASURED
 
 SCALE = 90.0
 
@@ -103,7 +104,7 @@ def test_the_first_kernel_fits_the_preprocessed_input(name):
     first, last = recommend(model, data=x)
     assert std_of(first) == pytest.approx(std_for(oracle(x), 27), rel=1e-3)
     assert "the preprocessed input of mean square" in first.reason
-    assert first.confidence == pytest.approx(0.8)
+    assert first.confidence == MEASURED
     assert std_of(last) == pytest.approx(std_of(recommend(model)[1]), rel=0.5)
 
 

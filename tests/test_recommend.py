@@ -576,12 +576,12 @@ def separable():
     ids=lambda build: build.__name__,
 )
 def test_the_last_layer_has_unit_variance_or_its_row_doubts_it(build, rng):
-    """A confidence of 0.7 says that the variance is known."""
+    """A confidence of 0.75 says that the variance is known."""
     model = build()
     advice = recommend(model)
     advice.apply(seed=0, overwrite=True)
     std = to_numpy(model(gaussian_for(model, rng, examples=64))).std()
-    assert std == pytest.approx(1, abs=0.2) or advice[-1].confidence < 0.7, std
+    assert std == pytest.approx(1, abs=0.2) or advice[-1].confidence < 0.75, std
 
 
 def bias_gradients(model, rng):

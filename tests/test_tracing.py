@@ -17,6 +17,7 @@ from keras_initlab import (
 )
 from keras_initlab._keras.kinds import KernelAxes
 from keras_initlab.inspection import Merge, inspect
+from keras_initlab.recommend._choice import MEASURED
 
 BACKEND = keras.backend.backend()
 
@@ -390,7 +391,7 @@ def test_functions_of_the_backend_hide_only_themselves():
     }
     assert sources(kernels["c"], inspect(model).kernels) == {"a", "b"}
     row = next(row for row in recommend(model) if row.path.endswith("c/kernel"))
-    assert row.confidence == 0.8  # the run hears what cannot be traced
+    assert row.confidence == MEASURED  # the run hears what cannot be traced
 
 
 def test_a_custom_layer_that_hides_itself_hides_only_itself():

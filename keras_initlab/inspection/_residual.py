@@ -58,7 +58,7 @@ def read_residual(calls: Sequence[Call], has_kernel: Sequence[bool]) -> Residual
                 _ends(term, own, calls, has_kernel)
                 for term in _terms(operand, own, calls, has_kernel)
             ]
-            for operand, own in zip(calls[one.index].inputs, one.own, strict=True)
+            for operand, own in zip(calls[one.place].inputs, one.own, strict=True)
         ]
         every = {end for terms in ends for term in terms for end in term}
         if shortest and any(roles.get(end) == BRANCH for end in every):
@@ -69,7 +69,7 @@ def read_residual(calls: Sequence[Call], has_kernel: Sequence[bool]) -> Residual
                 for end in term:
                     roles.setdefault(end, BRANCH if is_branch else "shortcut")
                 if is_branch:
-                    closed.append((one.index, term))
+                    closed.append((one.place, term))
     closed.sort(key=lambda one: one[0])
     found = Residual(len(closed), roles)
     for number, (_, term) in enumerate(closed):
@@ -82,12 +82,12 @@ class _Sum(NamedTuple):
     """An addition of signals that share an ancestor.
 
     Attributes:
-        index: of the call.
+        place: index of the call.
         own: for each operand, the calls before it that not all have before them.
         counts: how many of these hold kernels.
     """
 
-    index: int
+    place: int
     own: list[int]
     counts: list[int]
 
