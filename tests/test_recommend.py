@@ -388,7 +388,7 @@ def test_a_frozen_kernel_says_so():
 def test_behind_pooling_a_run_tells_what_is_read():
     rows = recommend(max_pooling())
     assert ["measured" in row.reason for row in rows] == [False, *[True] * 5]
-    assert all(row.confidence > 0.7 for row in rows[1:])
+    assert all(row.confidence > 0.6 for row in rows[1:])
 
 
 def test_residual_branches_share_the_variance():
