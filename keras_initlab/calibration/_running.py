@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from .._core.arrays import as_tensor, kept
+from .._core.arrays import as_tensor, kept, to_numpy
 from .._core.random import rewinding
 from .._core.transaction import within
 from .._keras.hearing import runs_own_code_of_keras
@@ -114,7 +114,7 @@ def _obeying(
         is_left = key in reasons and constraints.normalizer(variable) is None
         if is_left or not variable.trainable or not constraints.names(variable):
             continue
-        values = starts[key] if key in starts else kept(variable)
+        values = to_numpy(starts[key]) if key in starts else kept(variable)
         obeying = constraints.applied(variable, values)
         if obeying is not values:
             left[key] = obeying

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -194,8 +194,3 @@ class _Recorder:
             found = mean_square(event.output)
             if np.isfinite(found) and found > 0:
                 self._measured.returned[id(event.operation)] = found
-
-
-def values_of(fresh: Sequence[tuple[Any, Any]]) -> dict[int, Any]:
-    """Values to run with, by the variable's id."""
-    return {id(variable): value for variable, value in fresh}

@@ -23,7 +23,7 @@ from ._calibrated import measured_choices, thinned
 from ._chain import chain_widths
 from ._choice import Choice
 from ._inputs import InputScale, input_scale
-from ._measured import measure, values_of
+from ._measured import measure
 from ._outputs import log_priors, logits_of
 from ._recommendation import Recommendation
 from ._row import make_row
@@ -200,24 +200,24 @@ def _run(
         if choice.initializer is not None
     ]
     obeyed = policy.constraints
-    pairs = [pair for row in rows for pair in drawn(row, _SEED, obeyed, {})]
+    starts: dict[int, Any] = {}
     bound = [row.kernel.position for row in rows if obeyed.names(row.kernel.variable)]
     found = [policy.expected(row.kernel) for row in rows]
     # Made-up numbers that are preprocessed are not what the model will read.
     is_preprocessed = any(one.needs_data and not one.is_sure for one in found)
     is_doubted = batch is not None or (is_custom_inside and not is_preprocessed)
-    tables = {
-        id(row.kernel.variable): row.kernel.position
-        for row in rows
-        if row.role == "embedding"
-    }
-    for variable, values in pairs:
-        position = tables.get(id(variable))
-        if position in bound and not math.isclose(
-            np.std(values), choices[position].std, rel_tol=_NEAR
-        ):
-            policy.measured.left[position] = float(np.std(values))
-    given = values_of(pairs), policy.expected, policy.measured, bound, is_doubted
+    for row in rows:
+        for variable, values in drawn(row, _SEED, obeyed, {}):
+            # The values as numbers of NumPy's would be as many bytes again.
+            starts[id(variable)] = keras.ops.convert_to_tensor(values)
+            position = row.kernel.position
+            is_table = row.role == "embedding" and variable is row.kernel.variable
+            if not is_table or position not in bound:
+                continue
+            std = float(np.std(values))
+            if not math.isclose(std, choices[position].std, rel_tol=_NEAR):
+                policy.measured.left[position] = std
+    given = starts, policy.expected, policy.measured, bound, is_doubted
     if batch is not None:
         measure(model, inspection, thinned(batch), *given)
         return True

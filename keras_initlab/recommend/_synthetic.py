@@ -27,7 +27,8 @@ from ..inspection import (
 )
 
 _NUMBERS = 2**17  # in one input, about
-_FEWEST, _MOST = 4, 32  # examples
+_TOKENS = 2**8  # in all examples, about: each may become as many logits as a vocabulary
+_FEWEST, _MOST = 2, 32  # examples
 
 
 def synthetic_inputs(
@@ -51,7 +52,9 @@ def synthetic_inputs(
         largest = max(map(math.prod, shapes), default=1)
         if largest > LARGEST:
             return
-        examples = max(_FEWEST, min(_MOST, _NUMBERS // max(1, largest)))
+        is_signal = any(_is_signal(one.dtype) for one in flat)
+        most = _NUMBERS if is_signal else _TOKENS
+        examples = max(_FEWEST, min(_MOST, most // max(1, largest)))
         rng = np.random.default_rng(0)
         arrays = [
             _array((examples, *shape), one.dtype, rows.get(number), std, rng)
@@ -78,9 +81,13 @@ def _array(
 ) -> np.ndarray:
     if rows is not None:
         return rng.integers(0, rows, shape).astype(dtype)
-    if dtype.startswith(("float", "bfloat")):
+    if _is_signal(dtype):
         return (std * rng.standard_normal(shape)).astype("float32")
     return np.ones(shape, dtype)
+
+
+def _is_signal(dtype: str) -> bool:
+    return dtype.startswith(("float", "bfloat"))
 
 
 def _rows(inspection: Inspection) -> Mapping[int, int]:

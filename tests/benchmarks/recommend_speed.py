@@ -7,16 +7,24 @@ stands that of processor time, which other programs do not change. Then the time
 each layer of 1,000 dense layers is set beside that of 100.
 
     python tests/benchmarks/recommend_speed.py
+    python tests/benchmarks/recommend_speed.py --memory
 
-The bars are 1.0 for each model and 1.5 for the layers. `--quick` only shows that it
-works, on small models.
+The bars are 1.0 for each model whose kernels' inputs theory knows, 2.0 where the model
+runs once to tell, and 1.5 for the layers. LLaMA and BERT, of 12 layers and 768 units,
+are KerasHub's and only measured where that is installed. With `--memory`, shown is by
+how much the process grows beyond what it took with the built model, in sizes of the
+model's weights (Linux only; each model in a process of its own; the bar is 2.0).
+`--quick` only shows that it works, on small models.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import importlib.util
 import json
+import math
+import multiprocessing
 import os
 import statistics
 import sys
@@ -31,7 +39,10 @@ from rich.table import Table
 
 from keras_initlab import recommend
 
-MODELS = ("ResNet50", "EfficientNetB0", "DenseNet121", "ConvNeXtTiny")
+APPLICATIONS = ("ResNet50", "EfficientNetB0", "DenseNet121", "ConvNeXtTiny")
+LANGUAGE = ("LLaMA", "BERT")
+HAS_HUB = importlib.util.find_spec("keras_hub") is not None
+MODELS = APPLICATIONS + LANGUAGE * HAS_HUB
 LONG, SHORT = 1000, 100
 
 sys.setrecursionlimit(20_000)  # Keras follows a chain of layers by recursion
@@ -43,8 +54,28 @@ def chain(layers, width=64):
     return keras.Sequential([keras.Input((width,)), *hidden])
 
 
-def application(name):
-    return getattr(keras.applications, name)(weights=None)
+def built(name):
+    if name not in LANGUAGE:
+        return getattr(keras.applications, name)(weights=None)
+    import keras_hub
+
+    if name == "BERT":
+        return keras_hub.models.BertBackbone(
+            vocabulary_size=30522,
+            num_layers=12,
+            num_heads=12,
+            hidden_dim=768,
+            intermediate_dim=3072,
+        )
+    backbone = keras_hub.models.LlamaBackbone(
+        vocabulary_size=32000,
+        num_layers=12,
+        num_query_heads=12,
+        num_key_value_heads=12,
+        hidden_dim=768,
+        intermediate_dim=2048,
+    )
+    return keras_hub.models.LlamaCausalLM(backbone=backbone)
 
 
 def timed(function):
@@ -86,6 +117,40 @@ def row_of(name, rounds):
     return row
 
 
+def resident(which):
+    """Bytes of this process in memory: now, `VmRSS`, or at the most, `VmHWM`."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (line,) = (one for one in status.splitlines() if one.startswith(which))
+    return int(line.split()[1]) * 1024
+
+
+def growth_of(name):
+    """By how many sizes of a model's weights the process grows at the most."""
+    model = chain(5, 8) if name == "chain" else built(name)
+    weights = 4 * sum(math.prod(variable.shape) for variable in model.variables)
+    gc.collect()
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the most
+    recommend(model).apply(seed=0)
+    most = resident("VmHWM") - before
+    return {"model": name, "weights": weights, "most": most, "ratio": most / weights}
+
+
+def memory(names):
+    """`growth_of` of each model, in a process of its own."""
+    found = []
+    for name in names:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            found.append(pool.apply(growth_of, (name,)))
+    table = Table(title=f"memory of recommend and apply, {keras.backend.backend()}")
+    for column in ("model", "weights MB", "most MB", "ratio"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for row in found:
+        sizes = [f"{row[part] / 1e6:,.0f}" for part in ("weights", "most")]
+        table.add_row(row["model"], *sizes, f"{row['ratio']:.2f}")
+    return found, table
+
+
 def per_layer(rounds, short, long):
     """How much longer each of many layers takes than each of few, by the processor.
 
@@ -123,17 +188,20 @@ def main(arguments=None):
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--memory", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
-    if options.quick:
+    if options.memory:
+        rows, table = memory(("chain",) if options.quick else options.models)
+    elif options.quick:
         rows = [row_of("chain", rounds_of(lambda: chain(5, 8), 1)), per_layer(1, 5, 20)]
     else:
         rows = [
-            row_of(name, rounds_of(lambda name=name: application(name), options.rounds))
+            row_of(name, rounds_of(lambda name=name: built(name), options.rounds))
             for name in options.models
         ]
         rows.append(per_layer(2, SHORT, LONG))
-    Console().print(shown(rows))
+    Console().print(table if options.memory else shown(rows))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2), encoding="utf-8")
     return rows
