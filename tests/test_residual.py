@@ -116,5 +116,4 @@ def test_a_vector_is_never_drawn(rank):
     x = layers.LayerNormalization()(token(dense("stem")(inputs)))
     model = ended(inputs, dense("next")(x))
     recommend(model).apply(seed=0)
-    is_kept = bool(np.all(ops.convert_to_numpy(token.token) == 1))
-    assert is_kept == (rank == 1)
+    assert np.all(ops.convert_to_numpy(token.token) == 1)

@@ -162,7 +162,8 @@ def gain(activation: Any, kind: str = "second_moment") -> float:
 def moments_by_std(activation: Any) -> Callable[[float], tuple[float, float]]:
     """Returns a function from std to E[φ(z)²] and E[φ′(z)²] for z ~ N(0, std²).
 
-    To about three digits, for std in [1e-3, 10]; beyond, the end of that range counts.
+    To about three digits, for std in [1e-3, 1e3]; beyond, the end of that range counts,
+    which is 10 for what overflows.
 
     Args:
         activation: as for `activation_statistics`.
@@ -212,9 +213,13 @@ def _moment_curves(
     name: str, function: Callable[[Any], Any], _: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ln std, ln(E[φ²]/std²) and ln E[φ′²], smooth enough to be interpolated."""
-    stds = np.logspace(-3, 1, 65)
     z = np.linspace(-8.0, 8.0, 3201)
-    values = evaluate(name, function, stds[:, None] * z)
+    try:
+        stds = np.logspace(-3, 3, 97)
+        values = evaluate(name, function, stds[:, None] * z)
+    except ValueError:  # it grows too fast
+        stds = np.logspace(-3, 1, 65)
+        values = evaluate(name, function, stds[:, None] * z)
     slopes = np.diff(values) / np.diff(z) / stds[:, None]
     values = (values[..., 1:] + values[..., :-1]) / 2
     weights = np.exp(-0.5 * ((z[1:] + z[:-1]) / 2) ** 2)

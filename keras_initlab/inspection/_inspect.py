@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
 from .._core.errors import NoKernelsError, message
-from .._keras.kinds import Effect, Kernel, kind_of, steps_of
+from .._keras.kinds import Computed, Effect, Kernel, kind_of, steps_of
 from .._keras.paths import distinct
 from .._keras.private import all_layers, build_shapes
 from ._calls import Call
@@ -63,7 +63,7 @@ class _Reader:
 
     def __init__(self, calls: Sequence[Call]):
         self.calls = calls
-        self.kernels_of = [list(call.kernels) for call in calls]
+        self.kernels_of = _kernels_of(calls)
         self.readers: list[list[int]] = [[] for _ in calls]
         for index, call in enumerate(calls):
             for source in dict.fromkeys(call.inputs):
@@ -111,7 +111,7 @@ class _Reader:
         found = self.kernels_of[index]
         number = next(i for i, other in enumerate(found) if other is kernel)
         is_last = number == len(found) - 1
-        activation, normalizer = self._met(kernel, index, is_last)
+        activation, normalizer, gain = self._met(kernel, index, is_last)
         role = self._role(kernel, index, is_last)
         closes = role in _CLOSING and is_last
         branch = self.residual.numbers.get(index) if closes else None
@@ -121,6 +121,7 @@ class _Reader:
             path=path,
             role=role,
             activation=activation,
+            activation_gain=gain,
             normalization=type(normalizer).__name__ if normalizer else None,
             depth=self.depths[index],
             upstream=self.upstream[index],
@@ -163,19 +164,16 @@ class _Reader:
                 upstream.append(self.positions.get(deepest, upstream[deepest]))
         return depths, upstream
 
-    def _met(self, kernel: Kernel, index: int, is_last: bool) -> tuple[Any, Any]:
-        """The activation that a kernel's output meets, and what normalizes before."""
+    def _met(self, kernel: Kernel, index: int, is_last: bool) -> _Met:
+        """The activation that a kernel's output meets, and what lies before it."""
         own = own_activation(self.calls[index], kernel)
         if own is not None and (is_last or kernel.part.role in _IN_CELLS):
-            return own, None
-        return self.met[index] if is_last else (None, None)
+            return _Met(own)
+        return self.met[index] if is_last else _Met()
 
-    def _met_afterwards(self) -> list[tuple[Any, Any]]:
-        """For each call, the activation its output meets before the next kernel.
-
-        Beside it, what normalizes between the two, before anything is added.
-        """
-        met: list[tuple[Any, Any]] = [(None, None)] * len(self.calls)
+    def _met_afterwards(self) -> list[_Met]:
+        """For each call, the activation its output meets before the next kernel."""
+        met = [_Met()] * len(self.calls)
         for index in reversed(range(len(self.calls))):
             after = [i for i in self.readers[index] if i not in self.positions]
             if after:
@@ -215,16 +213,54 @@ class _Reader:
         return reaches
 
 
-def _met_at(operation: Any, then: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The activation and normalization from an operation on, and those after it."""
+def _kernels_of(calls: Sequence[Call]) -> list[list[Kernel]]:
+    """The kernels of each call; what is used as one is no learned signal besides.
+
+    A layer that is first called on numbers, as a cell on a state of zeros, gives some.
+    """
+    used = {
+        id(kernel.variable)
+        for call in calls
+        for kernel in call.kernels
+        if call.operation is not None
+    }
+    return [
+        [
+            one
+            for one in call.kernels
+            if call.operation is not None or id(one.variable) not in used
+        ]
+        for call in calls
+    ]
+
+
+class _Met(NamedTuple):
+    """What a signal meets before the next kernel.
+
+    Attributes:
+        activation: the first one.
+        normalizer: what normalizes before that, and before anything is added.
+        gain: the factor that is on the signal where the activation meets it.
+    """
+
+    activation: Any = None
+    normalizer: Any = None
+    gain: float = 1.0
+
+
+def _met_at(operation: Any, then: _Met) -> _Met:
+    """What is met from an operation on, and after it."""
     effect = effect_of(operation)
     if effect is Effect.ACTIVATION:
-        return activation_of(operation), None
+        return _Met(activation_of(operation))
     if effect is Effect.OTHER:
-        return None, None
+        return _Met()
     if effect is Effect.NORMALIZATION:
-        return then[0], operation
-    return (then[0], None) if effect is Effect.ADD else then
+        return _Met(then.activation, operation)
+    gain = then.gain * (operation.gain if isinstance(operation, Computed) else 1.0)
+    return then._replace(
+        normalizer=None if effect is Effect.ADD else then.normalizer, gain=gain
+    )
 
 
 def _user(operation: Any) -> Any:

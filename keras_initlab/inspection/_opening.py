@@ -201,11 +201,14 @@ class Opener:
     def learned(self, weight: Weight, key: int, scope: tuple[str, ...]) -> Place:
         """Lists a weight that is a signal itself; returns where that is from.
 
-        A vector is, as biases and scales are, left as its layer draws it.
+        A single vector, as a class token or a first state, is left as its layer draws
+        it, as biases and scales are.
         """
-        rank = max(len(variable.shape) for variable in weight.variables)
+        shapes = [variable.shape for variable in weight.variables]
+        rank = max(map(len, shapes))
+        is_table = any(sum(size > 1 for size in shape) > 1 for shape in shapes)
         axes = KernelAxes(inputs=(), outputs=(rank - 1,))  # none of it is summed
-        found = self.kernels_of(weight, axes) if rank > 1 else []
+        found = self.kernels_of(weight, axes) if is_table else []
         return Place(self._list(Call(None, (), key, scope, tuple(found))), key)
 
     def kernels_of(self, weight: Weight, axes: Any) -> list[Kernel]:

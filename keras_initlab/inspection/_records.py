@@ -98,6 +98,7 @@ class KernelRecord:
         path: the variable's path, unique in the model.
         role: one of `ROLES`.
         activation: the activation its output really meets, None for linear.
+        activation_gain: the factor on its output where that meets it.
         normalization: class name of a normalization between the two, or None.
         depth: number of kernels on the longest path from an input, itself included.
         upstream: position of the last kernel before it on that path, or None.
@@ -132,6 +133,7 @@ class KernelRecord:
     is_tied: bool = False
     normalizer: Any = field(default=None, repr=False)
     attention_std: float = 1.0
+    activation_gain: float = 1.0
     time_steps: int | None = None
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -48,6 +49,12 @@ def read_residual(calls: Sequence[Call], has_kernel: Sequence[bool]) -> Residual
         for index, call in enumerate(calls)
         if (one := _sum(index, call, ancestors, kernel_mask)) is not None
     ]
+    uses = Counter(id(one.variable) for call in calls for one in call.kernels)
+    repeated = {
+        index
+        for index, call in enumerate(calls)
+        if any(uses[id(one.variable)] > 1 for one in call.kernels)
+    }
     roles: dict[int, str] = {}
     closed: list[tuple[int, list[int]]] = []
     # First those with nothing on the shortcut: a sum within a branch closes no others.
@@ -61,8 +68,9 @@ def read_residual(calls: Sequence[Call], has_kernel: Sequence[bool]) -> Residual
             for operand, own in zip(calls[one.place].inputs, one.own, strict=True)
         ]
         every = {end for terms in ends for term in terms for end in term}
-        if shortest and any(roles.get(end) == BRANCH for end in every):
-            continue
+        is_inside = any(roles.get(end) == BRANCH for end in every)
+        if shortest and (is_inside or any(end in repeated for end in every)):
+            continue  # the sum of a step, in a recurrence that is a loop
         for count, terms in zip(one.counts, ends, strict=True):
             for term in terms if max(one.counts) > shortest else ():
                 is_branch = count > shortest

@@ -17,6 +17,10 @@ _AVERAGING = ("attention output", "recurrent", "recurrent input")
 _NO_MEAN = 1e-6
 _NOTHING = 1e-12  # a mean square that no kernel could make up for
 APPROXIMATE = (Effect.POOL, Effect.OTHER, Effect.CHANNEL_LINEAR)
+_STEEPEST = 2.5  # times the signal, before a slope makes an activation chaotic
+_STDS = tuple(2.0 ** (-step / 2) for step in range(20))
+_NO_GAIN, _LEAST_GAIN = 0.01, 0.1
+_SMALL = 1e-4  # mean square: below it a signal is meant to be silent at the start
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,11 @@ class InputMoments:
     def at(self, kernel: KernelRecord) -> InputMoment:
         """Returns what a kernel reads, the mean over its inputs."""
         read = self._measured.read.get(kernel.position)
-        return self.theory(kernel) if read is None else InputMoment(read, False, True)
+        found = self.theory(kernel) if read is None else InputMoment(read, False, True)
+        # A learned factor that starts at zero, or a state: to make up for it would
+        # undo what it is for, and overflow as soon as it grows.
+        is_silent = found.moment < _SMALL and not self.needs_data(kernel)
+        return InputMoment(1.0, is_exact=False) if is_silent else found
 
     def theory(self, kernel: KernelRecord) -> InputMoment:
         """Returns what theory says that a kernel reads, the mean over its inputs."""
@@ -178,6 +186,30 @@ class InputMoments:
             moment = sum(s * m for s, m in zip(merge.shares, moments, strict=True))
             return InputMoment(moment, is_exact=False)
         return InputMoment(math.prod(moments) if moments else 1.0, is_exact=False)
+
+
+def activation_std(kernel: KernelRecord) -> float:
+    """Returns the std that a kernel's output should have for what it meets.
+
+    One, or less where the activation would stretch differences, as sin(30·z) does:
+    as much as has E[(z·φ′)²] stay within a few times E[φ²]. What is multiplied before
+    it is divided by.
+    """
+    usual = _steep_std(kernel.activation)
+    if math.isclose(kernel.activation_gain, 1.0, rel_tol=_NO_GAIN):
+        return usual
+    return usual / max(abs(kernel.activation_gain), _LEAST_GAIN)
+
+
+def _steep_std(activation: Any) -> float:
+    if activation is None or statistics_or_none(activation) is None:
+        return 1.0
+    moments = moments_by_std(activation)
+    for std in _STDS:
+        second, slope = moments(std)
+        if std**2 * slope <= _STEEPEST * second:
+            return std
+    return 1.0
 
 
 def statistics_or_none(activation: Any) -> ActivationStatistics | None:

@@ -17,6 +17,7 @@ from ._stretches import Carrier, by_symmetry
 _SAXE = "Saxe et al. 2014, 1312.6120, sec. 4"
 _FORGET = "Jozefowicz et al. 2015, sec. 5.1"
 _SETTLED = 50  # steps of the fixed point; it contracts by a half in each
+_UNKNOWN = "tanh"  # what a cell of one's own is taken to apply
 _USUAL_STEPS = 50  # of sequences whose length is open
 
 
@@ -51,7 +52,8 @@ def input_std(kernel: KernelRecord) -> float:
     cell = kernel.layer
     if hasattr(cell, "recurrent_activation") or kernel.axes.window:
         return 1.0
-    statistics = statistics_or_none(cell.activation)
+    activation = getattr(cell, "activation", None)
+    statistics = statistics_or_none(activation) if activation else None
     if statistics is None or by_symmetry(statistics) is not Carrier.LINEAR_POINT:
         return 1.0
     return min(1.0, math.sqrt(2) / (kernel.time_steps or _USUAL_STEPS))
@@ -76,7 +78,7 @@ def state_moment(kernel: KernelRecord) -> float:
 
 def _step(cell: Any, gates: int) -> Callable[[float], float]:
     """The state's next mean square, by the std of what the gates receive."""
-    moment = _moment(cell.activation)
+    moment = _moment(getattr(cell, "activation", _UNKNOWN))
     gate = getattr(cell, "recurrent_activation", None)
     if gate is None:
         return moment

@@ -19,7 +19,12 @@ from ..inspection import Effect, Inspection, KernelRecord
 from ._choice import ESTIMATE, FROZEN, KEPT_BIAS, MEASURED, VARIANCE, Choice, tidy
 from ._constructions import Place
 from ._embeddings import Embeddings
-from ._input_moments import InputMoment, InputMoments, statistics_or_none
+from ._input_moments import (
+    InputMoment,
+    InputMoments,
+    activation_std,
+    statistics_or_none,
+)
 from ._inputs import InputScale
 from ._measured import Expected, Measured
 from ._normalized import NORMALIZED_STD, is_scale_free, moving
@@ -307,7 +312,9 @@ class SignalPolicy:
             return input_std(kernel)
         if is_scale_free(kernel, self.inspection):
             return NORMALIZED_STD
-        return kernel.attention_std
+        if kernel.role in ("query", "key", "qkv"):
+            return kernel.attention_std
+        return activation_std(kernel)
 
     def _beside_frozen(self, kernel: KernelRecord) -> tuple[str, ...]:
         """The source's rule for the first new layer after pretrained ones."""
