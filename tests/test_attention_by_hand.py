@@ -94,6 +94,13 @@ def capped(q, k, v):
     return ops.softmax(scores) @ v
 
 
+def capped_with_mask(q, k, v):
+    scores = 50 * ops.tanh(q @ transposed(k) / WIDTH**0.5 / 50)
+    places = ops.arange(STEPS)
+    scores = ops.where(places[:, None] >= places[None], scores, -1e9)
+    return ops.softmax(scores) @ v
+
+
 def halves_put_together(x):
     """As Gemma 2 turns a head's halves into pairs."""
     first, second = ops.split(x, 2, axis=-1)
@@ -146,6 +153,7 @@ FORMS = {
     "softmax by hand": (own_softmax, whole(1 / 8)),
     "rotary, no scale": (with_rotary, split(1, rotated)),
     "capped": (capped, whole(1 / 8)),
+    "capped, with a mask": (capped_with_mask, whole(1 / 8)),
     "halves put together, no scale": (of_halves, split(1)),
     "operation": (by_operation, split(1 / 4)),
     "operation with scale": (by_operation_with_scale, split(1)),

@@ -611,3 +611,47 @@ def test_kernels_of_integers_are_not_judged():
         initlab.NoKernelsError, match=r"'packed'.*kernels in int8 alone"
     ):
         audit(model)
+
+
+# --- What authors mean ---------------------------------------------------------------
+
+
+def controlled():
+    """A convolution of zeros that begins to control another network."""
+    image, control = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    zeros = layers.Conv2D(4, 1, kernel_initializer="zeros")
+    x = layers.Conv2D(4, 3, padding="same")(image) + zeros(
+        layers.Conv2D(4, 3, padding="same")(control)
+    )
+    return keras.Model([image, control], layers.Dense(2)(layers.Flatten()(x)))
+
+
+def modulated():
+    """Adaptive normalization that begins as none."""
+    inputs, condition = keras.Input((8, 16)), keras.Input((4,))
+    both = layers.Dense(32, kernel_initializer="zeros")(condition)
+    scale, shift = keras.ops.split(both[:, None], 2, axis=-1)
+    x = layers.LayerNormalization()(layers.Dense(16)(inputs)) * (1 + scale) + shift
+    return keras.Model([inputs, condition], layers.Dense(3)(layers.Dense(16)(x)))
+
+
+def highway():
+    """Gates that are shut at first, Srivastava et al. 2015, sec. 3."""
+    inputs = keras.Input((16,))
+    shut = keras.initializers.Constant(-2.0)
+    gate = layers.Dense(16, "sigmoid", bias_initializer=shut)(inputs)
+    x = gate * layers.Dense(16, "relu")(inputs) + (1 - gate) * inputs
+    return keras.Model(inputs, layers.Dense(3)(x))
+
+
+@pytest.mark.parametrize("model", [controlled, modulated, highway])
+def test_what_authors_mean_is_no_fault(model):
+    assert not list(audit(model()))
+
+
+def test_zeros_alone_are_a_fault():
+    zeros = layers.Dense(16, "relu", kernel_initializer="zeros")
+    found = audit(keras.Sequential([keras.Input((8,)), zeros, layers.Dense(3)]))
+    (finding,) = found
+    assert finding.kind == "constant"
+    assert "no gradient" in finding.text

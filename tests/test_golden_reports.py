@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -88,7 +89,7 @@ def found(name):
     return {"signal": signal.to_dict(), "rules": rules.to_dict()}
 
 
-def without_later_options(values):
+def without_later_options(values: Any) -> Any:
     """Leaves out what Keras's initializers could not be told before 3.15."""
     if isinstance(values, list):
         return [without_later_options(value) for value in values]

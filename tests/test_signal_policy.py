@@ -82,7 +82,7 @@ def test_branches_follow_the_scale_of_their_stream():
         [0.3 / math.sqrt(8)] * 2, 1e-4
     )
     advice.apply(seed=0)
-    ratios = [one.ratio for one in advice.verify()]  # of eight units, so many spread
+    ratios = [one.ratio or 0 for one in advice.verify()]  # of eight units: they spread
     assert np.median(ratios) == pytest.approx(1, rel=0.2)
     for row in by_role(advice, "attention output"):
         assert row.kernel.branches == 4

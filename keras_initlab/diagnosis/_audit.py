@@ -19,7 +19,7 @@ from .._keras.batch import Batch, read_batch
 from .._keras.kinds import check_built, kernels
 from .._keras.unchanged import unchanged
 from .._weights.origins import noted
-from ..inspection import check_parts, variable_paths
+from ..inspection import Effect, Merge, check_parts, inspect, variable_paths
 from ..recommend import Row, kernel_values, recommend
 from . import _broken_weights as _broken
 from . import _fresh_weights as _fresh
@@ -183,6 +183,7 @@ def _parts(model: keras.Model, data: Batch | None) -> dict[int, dict[str, Any]]:
         rows = recommend(model, data=data)
     except (UnsupportedModelError, NoKernelsError):
         return {}
+    readers = inspect(model, data and data.x).readers
     by_the_table = functools.cache(lambda: recommend(model, "rules", data=data))
     return {
         id(row.kernel.variable): {
@@ -190,9 +191,15 @@ def _parts(model: keras.Model, data: Batch | None) -> dict[int, dict[str, Any]]:
             "activation": row.kernel.activation,
             "asked": functools.partial(_asked, number, row, by_the_table),
             "takes_unit_inputs": data is None and row.kernel.upstream is None,
+            "is_met": any(map(_meets_another, readers.get(row.kernel.position, ()))),
         }
         for number, row in enumerate(rows)
     }
+
+
+def _meets_another(reader: Any) -> bool:
+    """Whether a reader of a kernel's output adds or multiplies it to another signal."""
+    return isinstance(reader, Merge) and reader.effect is not Effect.CONCATENATE
 
 
 def _asked(number: int, row: Row, by_the_table: Callable[[], Any]) -> list[float]:

@@ -35,10 +35,12 @@ def not_finite(variables: Sequence[tuple[str, Any]]) -> Iterator[Finding]:
 def constant(kernels: Sequence[Weights]) -> Iterator[Finding]:
     """Finds kernels of a single value, whose units can never differ.
 
-    Zeros are left alone where they are a choice: in the last kernel of a residual
-    branch, in an output layer and in a table of rows, of which every one gets gradients
-    of its own. So is what a custom layer has along one axis only,
-    as a factor for each channel: nothing says that it is a kernel.
+    Zeros are left alone where they are a choice: in an output layer; in a table of
+    rows, of which every one gets gradients of its own; where another signal is added to
+    what they give or multiplied with it, as in the last kernel of a residual branch, a
+    modulation, or a convolution that begins to control another network. So is what a
+    custom layer has along one axis only, as a factor for each channel: nothing says
+    that it is a kernel.
     """
     for one in kernels:
         is_vector = not one.kernel.is_known and one.values.size == max(one.kernel.shape)
@@ -47,14 +49,18 @@ def constant(kernels: Sequence[Weights]) -> Iterator[Finding]:
         value = float(one.values.flat[0])
         if value and one.has_one_unit:
             continue  # there is no other unit that it could equal
-        if value or one.role not in _MAY_BE_ZERO:
+        told = (
+            "its units give the same"
+            if value
+            else "nothing of the signal passes, and no gradient to what is before it"
+        )
+        if value or not (one.role in _MAY_BE_ZERO or one.is_met):
             yield Finding(
                 "constant",
                 one.path,
                 1.0,
                 (2.0, float(one.values.size)),
-                f"all {one.values.size} weights are {value:.3g}: its units get equal "
-                "gradients and stay equal",
+                f"all {one.values.size} weights are {value:.3g}: {told}",
                 f"recommend(model).apply(only=[{one.path!r}], overwrite=True)",
             )
 

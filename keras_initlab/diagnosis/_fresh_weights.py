@@ -78,7 +78,8 @@ def bias(kernels: Sequence[Weights]) -> Iterator[Finding]:
     """Finds biases that are neither 0 nor one of the known choices.
 
     Those are: a bias of an output layer; one that centers its layer; a uniform one of
-    at most 1/√fan_in; one value for each gate of a recurrent layer.
+    at most 1/√fan_in; one value for each gate of a recurrent layer; one value for all
+    units of a layer that gates another signal.
     """
     for one in kernels:
         values = one.bias
@@ -89,6 +90,7 @@ def bias(kernels: Sequence[Weights]) -> Iterator[Finding]:
         largest = float(np.max(np.abs(values), initial=0.0))
         is_known = (
             _is_by_gate(values, one)
+            or (one.role == "gate" and np.ptp(values) == 0)  # open, or shut, at first
             or (np.ptp(values) > 0 and _is_small(largest, one))
             or (
                 np.ptp(values) > 0 and is_centering(values, one.values, one.kernel.axes)

@@ -28,6 +28,7 @@ class Weights:
         origin: what this package noted when it wrote these values, or None.
         takes_unit_inputs: whether it reads the model's inputs, which are taken for
             standardized.
+        is_met: whether another signal is added to what it gives or multiplied with it.
     """
 
     kernel: Kernel
@@ -38,6 +39,7 @@ class Weights:
     asked: Callable[[], Sequence[float]] = tuple
     origin: Origin | None = None
     takes_unit_inputs: bool = False
+    is_met: bool = False
 
     @property
     def gain(self) -> float:

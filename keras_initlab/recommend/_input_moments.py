@@ -193,12 +193,11 @@ def activation_std(kernel: KernelRecord) -> float:
 
     One, or less where the activation would stretch differences, as sin(30·z) does:
     as much as has E[(z·φ′)²] stay within a few times E[φ²]. What is multiplied before
-    it is divided by.
+    it is divided by, unless that is so little that it is to be silent at first.
     """
-    usual = _steep_std(kernel.activation)
-    if math.isclose(kernel.activation_gain, 1.0, rel_tol=_NO_GAIN):
-        return usual
-    return usual / max(abs(kernel.activation_gain), _LEAST_GAIN)
+    usual, gain = _steep_std(kernel.activation), abs(kernel.activation_gain)
+    is_plain = gain < _LEAST_GAIN or math.isclose(gain, 1.0, rel_tol=_NO_GAIN)
+    return usual if is_plain else usual / gain
 
 
 def _steep_std(activation: Any) -> float:

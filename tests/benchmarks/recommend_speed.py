@@ -57,7 +57,7 @@ def chain(layers, width=64):
 def built(name):
     if name not in LANGUAGE:
         return getattr(keras.applications, name)(weights=None)
-    import keras_hub
+    import keras_hub  # pyright: ignore
 
     if name == "BERT":
         return keras_hub.models.BertBackbone(
