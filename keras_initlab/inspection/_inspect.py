@@ -257,10 +257,9 @@ def _met_at(operation: Any, then: _Met) -> _Met:
         return _Met()
     if effect is Effect.NORMALIZATION:
         return _Met(then.activation, operation)
-    gain = then.gain * (operation.gain if isinstance(operation, Computed) else 1.0)
-    return then._replace(
-        normalizer=None if effect is Effect.ADD else then.normalizer, gain=gain
-    )
+    if effect is Effect.SAME_UNITS and isinstance(operation, Computed):
+        return then._replace(gain=then.gain * operation.gain)
+    return then._replace(normalizer=None) if effect is Effect.ADD else then
 
 
 def _user(operation: Any) -> Any:
