@@ -19,7 +19,7 @@ _NOTHING = 1e-12  # a mean square that no kernel could make up for
 APPROXIMATE = (Effect.POOL, Effect.OTHER, Effect.CHANNEL_LINEAR)
 _STEEPEST = 2.5  # times the signal, before a slope makes an activation chaotic
 _STDS = tuple(2.0 ** (-step / 2) for step in range(20))
-_NO_GAIN, _LEAST_GAIN = 0.01, 0.1
+_NO_GAIN, _LEAST_GAIN, _TENTH = 0.01, 0.1, 0.1
 _SMALL = 1e-4  # mean square: below it a signal is meant to be silent at the start
 
 
@@ -195,20 +195,20 @@ def activation_std(kernel: KernelRecord) -> float:
     as much as has E[(z·φ′)²] stay within a few times E[φ²]. What is multiplied before
     it is divided by, unless that is so little that it is to be silent at first.
     """
-    usual, gain = _steep_std(kernel.activation), abs(kernel.activation_gain)
-    is_plain = gain < _LEAST_GAIN or math.isclose(gain, 1.0, rel_tol=_NO_GAIN)
-    return usual if is_plain else usual / gain
-
-
-def _steep_std(activation: Any) -> float:
-    if activation is None or statistics_or_none(activation) is None:
+    gain = abs(kernel.activation_gain)
+    if kernel.activation is None or statistics_or_none(kernel.activation) is None:
         return 1.0
-    moments = moments_by_std(activation)
-    for std in _STDS:
-        second, slope = moments(std)
-        if std**2 * slope <= _STEEPEST * second:
-            return std
-    return 1.0
+    moments = moments_by_std(kernel.activation)
+    (small, _), (usual, _) = moments(_TENTH), moments(1.0)
+    if math.isclose(small, _TENTH**2 * usual, rel_tol=_NO_GAIN):
+        return 1.0  # any scale is as good, as for ReLU
+    std = next((std for std in _STDS if _is_calm(std, *moments(std))), 1.0)
+    is_plain = gain < _LEAST_GAIN or math.isclose(gain, 1.0, rel_tol=_NO_GAIN)
+    return std if is_plain else std / gain
+
+
+def _is_calm(std: float, moment: float, slope: float) -> bool:
+    return std**2 * slope <= _STEEPEST * moment
 
 
 def statistics_or_none(activation: Any) -> ActivationStatistics | None:
