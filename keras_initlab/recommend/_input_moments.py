@@ -20,7 +20,7 @@ APPROXIMATE = (Effect.POOL, Effect.OTHER, Effect.CHANNEL_LINEAR)
 _STEEPEST = 2.5  # times the signal, before a slope makes an activation chaotic
 _STDS = tuple(2.0 ** (-step / 2) for step in range(20))
 _NO_GAIN, _LEAST_GAIN, _TENTH = 0.01, 0.1, 0.1
-_SMALL = 1e-4  # mean square: below it a signal is meant to be silent at the start
+_SMALL = 1e-7  # mean square: below it a signal is meant to be silent at the start
 
 
 @dataclass(frozen=True)
