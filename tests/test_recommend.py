@@ -31,9 +31,9 @@ def activation_layer(activation):
     return layers.Activation(activation)
 
 
-# What a model starts with seldom matters here, and zeros need no compiling on JAX.
 pytestmark = pytest.mark.slow_on_jax  # golden reports say that all agree
 
+# What a model starts with seldom matters here, and zeros need no compiling on JAX.
 ZEROS = {"kernel_initializer": "zeros"}
 
 

@@ -46,14 +46,20 @@ def test_a_row_says_what_it_needs():
         assert (foreign.vocabulary is not None) == has_logits
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ROLES_OF)
-def test_every_weight_has_an_expected_role(name):
+def called(name):
+    """A model that has been called, so that all of it is built."""
     foreign = TESTBED[name]
     pytest.importorskip(foreign.library)
     model = foreign.make()
     model(foreign.inputs())
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ROLES_OF)
+def test_every_weight_has_an_expected_role(name):
+    model = called(name)
     paths = [one.path for one in model.trainable_variables if len(one.shape) > 1]
     assert paths
     for path in paths:
@@ -74,10 +80,7 @@ KNOWN_OTHERWISE = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ROLES_OF)
 def test_roles_are_those_of_the_papers(name):
-    foreign = TESTBED[name]
-    pytest.importorskip(foreign.library)
-    model = foreign.make()
-    model(foreign.inputs())
+    model = called(name)
     rows = {row.path: row for row in keras_initlab.recommend(model)}
     wrong = set()
     for variable in model.trainable_variables:

@@ -63,10 +63,11 @@ def sizes_to_try(shapes: Iterable[Sequence[int | None]]) -> tuple[int, ...]:
     """Returns what open sizes may be, one after the other: a model may fail with some.
 
     Args:
-        shapes: of weights of two axes or more, of which some may be tables of positions
-            that hold as many as an input must have.
+        shapes: of weights, of which some may be tables of positions that hold as many
+            as an input must have.
     """
-    rows = {size for size in (shape[-2] for shape in shapes) if size and size > 1}
+    tables = [shape[-2] for shape in shapes if len(shape) > 1]
+    rows = {size for size in tables if size and size > 1}
     some = sorted(one for one in rows if one <= max(_LARGER))[:_MOST_ROWS]
     return tuple(dict.fromkeys((SIZE, *_SMALLER, *some, *_LARGER)))
 

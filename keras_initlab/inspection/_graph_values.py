@@ -45,8 +45,7 @@ class GraphValues:
         tensors = _with_graphs(args, kwargs)
         if not any(None in one.shape[1:] for one in tensors):
             return (SIZE,) if tensors else ()
-        shapes = [one.shape for one in layer.weights]
-        return sizes_to_try(shape for shape in shapes if len(shape) > 1)
+        return sizes_to_try(one.shape for one in layer.weights)
 
     def add(self, args: Sequence[Any], kwargs: Mapping[str, Any], size: int) -> bool:
         """Runs the graph before these arguments; whether that has told their values."""

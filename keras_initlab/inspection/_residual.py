@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -133,6 +133,19 @@ def _terms(
     index: int, own: int, calls: Sequence[Call], has_kernel: Sequence[bool]
 ) -> list[int]:
     """What an operand is the sum of, within `own`."""
+
+    def before(number: int) -> Sequence[int]:
+        if number < 0 or has_kernel[number] or not own >> number & 1:
+            return ()
+        call = calls[number]
+        is_sum = effect_of(call.operation) is Effect.ADD or len(call.inputs) == 1
+        return call.inputs if is_sum else ()
+
+    return _back(index, before)
+
+
+def _back(index: int, before: Callable[[int], Sequence[int]]) -> list[int]:
+    """Where the ways back from a call end: at those with nothing before them."""
     found: list[int] = []
     waiting, seen = [index], set()
     while waiting:
@@ -140,11 +153,8 @@ def _terms(
         if number in seen:
             continue
         seen.add(number)
-        inputs = calls[number].inputs if number >= 0 else ()
-        is_sum = bool(inputs) and not has_kernel[number] and bool(own >> number & 1)
-        if is_sum and effect_of(calls[number].operation) is not Effect.ADD:
-            is_sum = len(inputs) == 1
-        if is_sum:
+        inputs = before(number)
+        if inputs:
             waiting += inputs[::-1]
         else:
             found.append(number)
@@ -167,15 +177,13 @@ def _ends(
     index: int, own: int, calls: Sequence[Call], has_kernel: Sequence[bool]
 ) -> list[int]:
     """The last calls with kernels on the ancestries to `index`, within `own`."""
-    found: list[int] = []
-    waiting, seen = [index], set()
-    while waiting:
-        number = waiting.pop()
-        if number < 0 or number in seen or not own >> number & 1:
-            continue
-        seen.add(number)
-        if has_kernel[number]:
-            found.append(number)
-        else:
-            waiting += calls[number].inputs[::-1]
-    return found
+
+    def is_own(number: int) -> bool:
+        return number >= 0 and bool(own >> number & 1)
+
+    def before(number: int) -> Sequence[int]:
+        is_end = not is_own(number) or has_kernel[number]
+        return () if is_end else calls[number].inputs
+
+    ends = _back(index, before)
+    return [number for number in ends if is_own(number) and has_kernel[number]]

@@ -31,8 +31,7 @@ class Row(Record):
             (`tests/benchmarks/confidence.py`). 0.95 for a construction that is exact
             for this surrounding, 0.75 where theory knows what it reads, 0.65 where a
             run of the model has told, 0.55 where neither could (too few to be counted).
-            On 85 models of other libraries more come near: 94 % and 86 %. The rule
-            table has its own scale.
+            The rule table has its own scale.
         alternatives: names of initializers that come next.
         forward_gain: expected std of the pre-activation relative to the one before
             (to the input's for the first kernel), None where theory has no answer.

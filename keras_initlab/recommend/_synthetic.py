@@ -45,8 +45,8 @@ def synthetic_inputs(
     rows = _rows(inspection)
     flat = keras.tree.flatten(wanted)
     is_open = any(size is None for one in flat for size in one.shape[1:])
-    tables = [one.shape for one in inspection.kernels if one.role == "embedding"]
-    sizes = sizes_to_try(shape for shape in tables if len(shape) > 1)
+    tables = (one.shape for one in inspection.kernels if one.role == "embedding")
+    sizes = sizes_to_try(tables)
     for size in sizes if is_open else (SIZE,):
         shapes = [filled((None, *one.shape[1:]), size)[1:] for one in flat]
         largest = max(map(math.prod, shapes), default=1)
