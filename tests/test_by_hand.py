@@ -276,3 +276,30 @@ def test_what_is_nothing_known_is_measured(function, rng):
     advice.apply(seed=0)
     x = rng.normal(size=(64, 16, 32)).astype("float32")
     assert_means(advice[-1], numbers(model(ops.convert_to_tensor(x))))
+
+
+class Routed(layers.Layer):
+    """Experts of which one einsum takes the weighted sum."""
+
+    def build(self, shape):
+        self.router = layers.Dense(4)
+        self.router.build(shape)
+        self.kernel = self.add_weight(shape=(4, shape[-1], 64), name="kernel")
+
+    def call(self, x):
+        shares = ops.softmax(self.router(x))
+        return ops.einsum("btd,edh,bte->bth", x, self.kernel, shares)
+
+
+def test_a_kernel_that_meets_a_signal_and_its_shares_gives_what_is_meant(rng):
+    inputs = Input((16, 32))
+    y = Routed()(layers.LayerNormalization()(inputs))
+    model = keras.Model(inputs, layers.Dense(8)(ops.relu(y)))
+    advice = recommend(model)
+    advice.apply(seed=0)
+    x = rng.normal(size=(64, 16, 32)).astype("float32")
+    (row,) = [row for row in advice if row.path.endswith("routed/kernel")]
+    routed = next(one for one in model.layers if isinstance(one, Routed))
+    read = model.layers[1](ops.convert_to_tensor(x))
+    assert row.confidence < 0.95
+    assert np.std(numbers(routed(read))) == pytest.approx(1.0, rel=0.1)

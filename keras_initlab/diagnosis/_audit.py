@@ -19,7 +19,7 @@ from .._keras.batch import Batch, read_batch
 from .._keras.kinds import check_built, kernels
 from .._keras.unchanged import unchanged
 from .._weights.origins import noted
-from ..inspection import Effect, Merge, check_parts, inspect, variable_paths
+from ..inspection import Effect, Merge, check_parts, variable_paths
 from ..recommend import Row, kernel_values, recommend
 from . import _broken_weights as _broken
 from . import _fresh_weights as _fresh
@@ -183,7 +183,7 @@ def _parts(model: keras.Model, data: Batch | None) -> dict[int, dict[str, Any]]:
         rows = recommend(model, data=data)
     except (UnsupportedModelError, NoKernelsError):
         return {}
-    readers = inspect(model, data and data.x).readers
+    readers = rows.inspection.readers
     by_the_table = functools.cache(lambda: recommend(model, "rules", data=data))
     return {
         id(row.kernel.variable): {

@@ -13,7 +13,7 @@ from .._core.reports import Report
 from .._keras.batch import read_batch
 from .._keras.unchanged import unchanged
 from .._weights.writing import Applied, check_structure, structure
-from ..inspection import Inspection, inspect
+from ..inspection import Inspection
 from ._apply import apply_rows
 from ._calibrated import thinned
 from ._choice import Choice
@@ -34,6 +34,7 @@ class Recommendation(Report[Row]):
         issues: names of what is unusual about the model.
         advice: sentences on what to do about it.
         model_name: the model's name.
+        inspection: what was found of the model's structure, which the rows rest on.
 
     Example:
         >>> layers = [keras.layers.Dense(16, "relu"), keras.layers.Dense(3)]
@@ -69,6 +70,7 @@ class Recommendation(Report[Row]):
         self.issues = tuple(issues)
         self.advice = tuple(advice)
         self.model_name = inspection.model_name
+        self.inspection = inspection
 
     def apply(
         self,
@@ -162,8 +164,8 @@ class Recommendation(Report[Row]):
                 batch = self._measured_on
             if batch is not None:
                 return verified(self._model, self._records, batch, "data")
-            inspection = inspect(self._model)
-            for inputs in synthetic_inputs(self._model, inspection, self._input_std):
+            taken = self._model, self.inspection, self._input_std
+            for inputs in synthetic_inputs(*taken):
                 with contextlib.suppress(Exception):  # of another size it may run
                     on = "synthetic inputs"
                     return verified(self._model, self._records, inputs, on)

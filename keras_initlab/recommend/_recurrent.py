@@ -17,7 +17,6 @@ from ._stretches import Carrier, by_symmetry
 _SAXE = "Saxe et al. 2014, 1312.6120, sec. 4"
 _FORGET = "Jozefowicz et al. 2015, sec. 5.1"
 _SETTLED = 50  # steps of the fixed point; it contracts by a half in each
-_UNKNOWN = "tanh"  # what a cell of one's own is taken to apply
 _USUAL_STEPS = 50  # of sequences whose length is open
 
 
@@ -78,7 +77,7 @@ def state_moment(kernel: KernelRecord) -> float:
 
 def _step(cell: Any, gates: int) -> Callable[[float], float]:
     """The state's next mean square, by the std of what the gates receive."""
-    moment = _moment(getattr(cell, "activation", _UNKNOWN))
+    moment = _moment(getattr(cell, "activation", None))
     gate = getattr(cell, "recurrent_activation", None)
     if gate is None:
         return moment
@@ -96,9 +95,10 @@ def _step(cell: Any, gates: int) -> Callable[[float], float]:
 
 
 def _moment(activation: Any) -> Callable[[float], float]:
+    """The mean square that an activation leaves of a std; one where it is unknown."""
     try:
         moments = moments_by_std(activation)
-    except ValueError:  # mixes units, or is no function of one value
+    except ValueError:  # a cell's own, or one that mixes units
         return lambda std: 1.0
     return lambda std: moments(std)[0]
 

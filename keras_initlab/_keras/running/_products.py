@@ -132,11 +132,15 @@ class _Ears:
 
 
 def _read(name: str, given: Sequence[Any], number: int) -> Any:
-    """The signal that an operation multiplies by the kernel among its arguments."""
+    """The signal that an operation multiplies by the kernel among its arguments.
+
+    None where more than one is multiplied by it, as a signal and its routing weights.
+    """
     if name in ("take", "separable_conv"):
         return None  # numbers of rows; what the first of two kernels gives
-    others = (one for i, one in enumerate(given) if i != number)
-    return next((one for one in others if keras.ops.is_tensor(one)), None)
+    others = [one for i, one in enumerate(given) if i != number]
+    signals = [one for one in others if keras.ops.is_tensor(one)]
+    return signals[0] if len(signals) == 1 else None
 
 
 def normalizing_by_batch(model: keras.Layer) -> list[Hook]:
