@@ -9,46 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
-import numpy as np
 
-from .._activations import evaluate
 from .._keras.kinds import Computed, Effect, Use, kind_of, looks_up
 from ._calls import Call
-from ._operations import activation_name, activation_of, effect_of
-
-# Their values lie between 0 and 1: they choose among units or examples.
-_CHOOSING = ("hard_sigmoid", "sigmoid", "softmax", "sparse_sigmoid", "sparsemax")
-_SMALL = np.array([[-1e-2, 1e-2]])
-_PASSED = (
-    Effect.ACTIVATION,
-    Effect.CHANNEL_LINEAR,
-    Effect.NORMALIZATION,
-    Effect.REARRANGE,
-    Effect.SAME_UNITS,
+from ._operands import (
+    Operand,
+    ends_of,
+    factor_of,
+    is_product,
+    is_softmax,
+    operands_of,
 )
-
-
-@dataclass(frozen=True)
-class _Operand:
-    """What a product multiplies, followed back to where it comes from.
-
-    Attributes:
-        end: index of the call that it comes from: with kernels, a merge, or an input.
-        activations: names of the activations between the two.
-        gain: the linear factor between the two.
-    """
-
-    end: int
-    activations: tuple[str, ...]
-    gain: float = 1.0
-
-    @property
-    def is_choosing(self) -> bool:
-        return any(name in _CHOOSING for name in self.activations)
+from ._operations import effect_of
 
 
 class ProductRole(NamedTuple):
@@ -79,7 +54,7 @@ def product_roles(calls: Sequence[Call]) -> dict[int, ProductRole]:
         if roles:
             found.update(_merged(found, _of_layer(call, roles, calls)))
             found.update(_closing(index, calls))
-        elif _is_product(call):
+        elif is_product(call):
             attention = _attention(call, calls)
             found.update(
                 _merged(found, attention) if attention else _gates(call, calls)
@@ -100,32 +75,18 @@ def _beside_logits(calls: Sequence[Call]) -> Iterator[int]:
     for call in calls:
         if "query" in kind_of(call.operation).operands:
             yield from _tables(call.inputs[3:], calls)
-        elif _is_softmax(call):
-            ends = list(_ends(call.inputs, calls))
-            if any(_is_product(calls[end]) for end in ends):
+        elif is_softmax(call):
+            ends = list(ends_of(call.inputs, calls))
+            if any(is_product(calls[end]) for end in ends):
                 yield from (end for end in ends if _is_table(calls[end]))
 
 
 def _tables(inputs: Sequence[int], calls: Sequence[Call]) -> Iterator[int]:
-    return (end for end in _ends(inputs, calls) if _is_table(calls[end]))
+    return (end for end in ends_of(inputs, calls) if _is_table(calls[end]))
 
 
 def _is_table(call: Call) -> bool:
     return bool(call.kernels) and (call.operation is None or looks_up(call.operation))
-
-
-def _ends(inputs: Sequence[int], calls: Sequence[Call]) -> Iterator[int]:
-    """The products and calls with kernels from which signals come to these inputs."""
-    waiting, seen = list(inputs), set()
-    while waiting:
-        number = waiting.pop()
-        if number < 0 or number in seen:
-            continue
-        seen.add(number)
-        if calls[number].kernels or _is_product(calls[number]):
-            yield number
-        else:
-            waiting += calls[number].inputs
 
 
 def _merged(
@@ -146,7 +107,7 @@ def _of_layer(
     call: Call, roles: Sequence[str], calls: Sequence[Call]
 ) -> list[tuple[int, ProductRole]]:
     """The roles of what an attention in one operation reads."""
-    operands = _operands(call, calls)
+    operands = operands_of(call, calls)
     pairs = list(zip(roles, operands, call.shapes, strict=False))
     of_role = {role: (operand, shape) for role, operand, shape in pairs}
     if "key" not in of_role and "value" in of_role:
@@ -180,7 +141,7 @@ def _logit_std(gain: float, width: int | None) -> float:
 
 
 def _gates(call: Call, calls: Sequence[Call]) -> dict[int, ProductRole]:
-    operands = _operands(call, calls)
+    operands = operands_of(call, calls)
     if len({operand.end for operand in operands}) == 1:
         return {}  # a signal that gates itself, as in a hand-made SiLU
     is_multiply = kind_of(call.operation).use is Use.SCALE
@@ -192,7 +153,7 @@ def _gates(call: Call, calls: Sequence[Call]) -> dict[int, ProductRole]:
 
 def _attention(call: Call, calls: Sequence[Call]) -> list[tuple[int, ProductRole]]:
     """The kernels of an attention that ends in this product, if it is one."""
-    operands = _operands(call, calls)
+    operands = operands_of(call, calls)
     for chosen, value in (operands, operands[::-1]) if len(operands) == 2 else ():
         if "softmax" not in chosen.activations or chosen.end < 0:
             continue
@@ -215,11 +176,11 @@ def _scores(
             continue
         seen.add(number)
         call = calls[number]
-        if _is_product(call):
+        if is_product(call):
             yield call, factor
             continue
         if isinstance(call.operation, Computed):
-            factor *= _gain(call.operation)
+            factor *= factor_of(call.operation)
         waiting += [(source, factor) for source in call.inputs]
 
 
@@ -227,7 +188,7 @@ def _of_scores(
     scores: Call, gain: float, calls: Sequence[Call]
 ) -> list[tuple[int, ProductRole]]:
     """The kernels of query and key in a product of the two."""
-    operands = _operands(scores, calls)
+    operands = operands_of(scores, calls)
     std = _logit_std(gain * operands[0].gain * operands[1].gain, _summed(scores))
     roles = [ProductRole("query", std), ProductRole("key", std)]
     return _of_kernels(operands, roles[::-1] if _is_key_first(scores) else roles, calls)
@@ -268,7 +229,7 @@ def _is_key_first(scores: Call) -> bool:
 def _closing(index: int, calls: Sequence[Call]) -> Iterator[tuple[int, ProductRole]]:
     """The kernel that reads what an attention returns."""
     for number, call in enumerate(calls):
-        if call.kernels and [operand.end for operand in _operands(call, calls)] == [
+        if call.kernels and [operand.end for operand in operands_of(call, calls)] == [
             index
         ]:
             yield number, ProductRole("attention output")
@@ -304,17 +265,11 @@ def _chooses(index: int, readers: dict[int, list[int]], calls: Sequence[Call]) -
 
 
 def _is_choice(call: Call) -> bool:
-    return _is_softmax(call) or kind_of(call.operation).chooses
-
-
-def _is_softmax(call: Call) -> bool:
-    """Whether a call is that of a softmax alone."""
-    is_it = effect_of(call.operation) is Effect.ACTIVATION and not call.kernels
-    return is_it and activation_name(activation_of(call.operation)) == "softmax"
+    return is_softmax(call) or kind_of(call.operation).chooses
 
 
 def _of_kernels(
-    operands: Sequence[_Operand], roles: Sequence[ProductRole], calls: Sequence[Call]
+    operands: Sequence[Operand], roles: Sequence[ProductRole], calls: Sequence[Call]
 ) -> list[tuple[int, ProductRole]]:
     pairs = zip(operands, roles, strict=False)
     return [
@@ -322,54 +277,3 @@ def _of_kernels(
         for operand, role in pairs
         if operand.end >= 0 and calls[operand.end].kernels
     ]
-
-
-def _is_product(call: Call) -> bool:
-    multiplies = kind_of(call.operation).multiplies
-    return multiplies and len(call.inputs) == 2 and not call.kernels
-
-
-def _operands(call: Call, calls: Sequence[Call]) -> list[_Operand]:
-    return [_operand(index, calls) for index in call.inputs]
-
-
-def _operand(index: int, calls: Sequence[Call]) -> _Operand:
-    activations: list[str] = []
-    gain = 1.0
-    while index >= 0 and not calls[index].kernels and _passes(calls[index]):
-        operation = calls[index].operation
-        if effect_of(operation) is Effect.ACTIVATION:
-            activations.append(activation_name(activation_of(operation)))
-        if isinstance(operation, Computed):
-            gain *= _gain(operation)
-        index = calls[index].inputs[0]  # what stands beside it is a mask
-    own = _own_activation(calls[index]) if index >= 0 else None
-    return _Operand(index, (*activations, *([own] if own else [])), gain)
-
-
-def _gain(operation: Computed) -> float:
-    """The factor on small numbers, as of a cap c·tanh(x/c) on logits."""
-    function = activation_of(operation)
-    is_activation = effect_of(operation) is Effect.ACTIVATION
-    if not is_activation or activation_name(function) in _CHOOSING:
-        return operation.gain
-    low, high = evaluate(operation.name, function, _SMALL).ravel()
-    return float((high - low) / np.ptp(_SMALL))
-
-
-def _passes(call: Call) -> bool:
-    effect = effect_of(call.operation)
-    if effect is Effect.CONCATENATE and len(set(call.inputs)) == 1:
-        return True  # parts of one signal
-    if len(call.inputs) != 1:
-        is_layer = isinstance(call.operation, keras.Layer)
-        return bool(call.inputs) and is_layer and effect is Effect.ACTIVATION
-    is_affine = kind_of(call.operation).use in (Use.SCALE, Use.SHIFT)
-    return is_affine or effect in _PASSED
-
-
-def _own_activation(call: Call) -> str | None:
-    if not call.kernels or not isinstance(call.operation, keras.Layer):
-        return None
-    activation: Any = activation_of(call.kernels[-1].layer)
-    return None if activation is None else activation_name(activation)
