@@ -194,3 +194,14 @@ def test_a_factor_before_an_activation_is_made_up_for(factor):
     model = ended(inputs, ops.tanh(factor * first(inputs)))
     recommend(model).apply(seed=0)
     assert std_of(first.kernel) == pytest.approx(usual(first.kernel) / factor, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["hard_shrink", "soft_shrink", "tanh_shrink"])
+def test_what_passes_nothing_of_a_small_signal_gets_a_usual_one(name):
+    """A hard shrinkage is infinitely steep at its two jumps, and zero between them."""
+    hidden = [layers.Dense(64, name) for _ in range(3)]
+    model = keras.Sequential([Input((64,)), *hidden, layers.Dense(3)])
+    recommend(model).apply(seed=0)
+    x = np.random.default_rng(0).normal(size=(128, 64)).astype("float32")
+    given = np.asarray(ops.convert_to_numpy(model.layers[0](x)))
+    assert np.mean(given != 0) > 0.3

@@ -192,8 +192,10 @@ def activation_std(kernel: KernelRecord) -> float:
     """Returns the std that a kernel's output should have for what it meets.
 
     One, or less where the activation would stretch differences, as sin(30·z) does:
-    as much as has E[(z·φ′)²] stay within a few times E[φ²]. What is multiplied before
-    it is divided by, unless that is so little that it is to be silent at first.
+    as much as has E[(z·φ′)²] stay within a few times E[φ²]. It is not lowered where
+    less would pass, as with a hard shrinkage, which is steep at its jumps and nothing
+    between them. What is multiplied before it is divided by, unless that is so little
+    that it is to be silent at first.
     """
     gain = abs(kernel.activation_gain)
     if kernel.activation is None or statistics_or_none(kernel.activation) is None:
@@ -202,7 +204,8 @@ def activation_std(kernel: KernelRecord) -> float:
     (small, _), (usual, _) = moments(_TENTH), moments(1.0)
     if math.isclose(small, _TENTH**2 * usual, rel_tol=_NO_GAIN):
         return 1.0  # any scale is as good, as for ReLU
-    std = next((std for std in _STDS if _is_calm(std, *moments(std))), 1.0)
+    calm = (std for std in _STDS if _is_calm(std, *moments(std)))
+    std = next((std for std in calm if moments(std)[0] >= std**2 * usual), 1.0)
     is_plain = gain < _LEAST_GAIN or math.isclose(gain, 1.0, rel_tol=_NO_GAIN)
     return std if is_plain else std / gain
 
