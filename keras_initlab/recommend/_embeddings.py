@@ -15,7 +15,7 @@ import math
 import keras
 
 from ..inspection import Effect, Inspection, KernelRecord, Merge
-from ._choice import ESTIMATE, OUTPUT_STD, VARIANCE, Choice, tidy
+from ._choice import ESTIMATE, VARIANCE, Choice, tidy
 
 EMBEDDED_STD = 0.03
 _REASON = (
@@ -25,6 +25,7 @@ _REASON = (
 _LECUN = "LeCun et al. 1998, Efficient BackProp, eq. 16"
 _TIED = "Press and Wolf 2017, 1608.05859; LeCun et al. 1998, eq. 16"
 _CLOSING = ("attention output", "residual branch")
+_TIED_LOGITS = 0.3  # their std, where a unit signal is read
 
 
 class Embeddings:
@@ -92,11 +93,11 @@ def is_tied(kernel: KernelRecord) -> bool:
 def _tied_std(rows: int, units: int) -> float:
     """The std of a table whose rows are looked up and read back as logits.
 
-    A unit signal gives logits of the std of all outputs. A signal that is still the row
+    A unit signal gives small logits. A signal that is still the row
     that was looked up gives that row a logit of up to `std · units`, which is to add to
     the loss no more than a quarter of the classes would.
     """
-    return min(OUTPUT_STD / math.sqrt(units), math.log(max(8.0, rows) / 4) / units)
+    return min(_TIED_LOGITS / math.sqrt(units), math.log(max(8.0, rows) / 4) / units)
 
 
 def _tied_reason(kernel: KernelRecord, std: float) -> str:

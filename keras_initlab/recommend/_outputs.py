@@ -1,8 +1,10 @@
 """What the model's outputs mean: probabilities, by loss or activation, or values.
 
-Logits start small: cross-entropy then starts near the log of the number of classes,
-above which logits of std s cost s²/2, here 0.045. Smaller ones also hand smaller
-gradients down, and plain gradient descent then starts slower.
+Logits start below one: cross-entropy then starts near the log of the number of
+classes, above which logits of std s cost s²/2, here 0.32. Smaller ones would start
+nearer still, and learn slower: what a step of the layers below changes reaches the
+logits through this kernel. Behind an average over positions, as in most networks for
+images, a good part of the logits is moreover the same for all examples.
 A class that is rare is known to be so at the start by the output's bias, log p for a
 softmax and log p/(1 − p) for a sigmoid. Values that a squared or absolute error judges
 start small for the same reason: of standardized ones, those of std s explain −s² of the
@@ -26,7 +28,7 @@ from .._keras.private import (
     sublayers,
 )
 from ..inspection import Inspection, KernelRecord
-from ._choice import OUTPUT_STD as OUTPUT_STD
+from ._choice import OUTPUT_STDS as OUTPUT_STDS
 
 LOGIT_REFERENCE = "Goyal et al. 2017, 1706.02677, sec. 5.1"
 PRIOR_REFERENCE = "Lin et al. 2017, 1708.02002, sec. 3.3"

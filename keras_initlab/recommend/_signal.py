@@ -28,7 +28,7 @@ from ._input_moments import (
 from ._inputs import InputScale
 from ._measured import Expected, Measured
 from ._normalized import NORMALIZED_STD, is_scale_free, moving
-from ._outputs import LOGIT_REFERENCE, OUTPUT_STD, PRIOR_REFERENCE
+from ._outputs import LOGIT_REFERENCE, OUTPUT_STDS, PRIOR_REFERENCE
 from ._recurrent import input_std, recurrent_choice, state_moment
 from ._residuals import Residuals
 from ._stretches import Carrier, carriers, stretch_lengths
@@ -297,7 +297,8 @@ class SignalPolicy:
         kind = self.logits.get(kernel.position)
         if kind is None:
             return choice
-        small = f"{_STARTS[kind]} of std {OUTPUT_STD:g}, so that the loss starts near "
+        std = OUTPUT_STDS[kind]
+        small = f"{_STARTS[kind]} of std {std:g}, so that the loss starts near "
         small += _LOSSES[kind]
         return replace(
             choice,
@@ -307,7 +308,7 @@ class SignalPolicy:
 
     def _target_std(self, kernel: KernelRecord) -> float:
         if kernel.position in self.logits:
-            return OUTPUT_STD
+            return OUTPUT_STDS[self.logits[kernel.position]]
         if kernel.role == "recurrent input":
             return input_std(kernel)
         if is_scale_free(kernel, self.inspection):
