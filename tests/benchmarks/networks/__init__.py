@@ -19,6 +19,7 @@ from . import others as others
 from . import recurrent as recurrent
 from . import tables as tables
 from . import text as text
+from ._network import DEFAULT as DEFAULT
 from ._network import NETWORKS as NETWORKS
 from ._network import Network as Network
 from ._split import is_fitted as is_fitted

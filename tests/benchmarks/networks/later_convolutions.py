@@ -71,7 +71,7 @@ def inverted(x, filters, initializer, norm, activation, has_gate=False, strides=
 
 def inverted_cnn(initializer, norm, activation, filters, has_gate=False):
     x = inputs = keras.Input(IMAGE)
-    x = conv(x, filters[0], 3, initializer, strides=2)
+    x = conv(x, filters[0], 5, initializer, strides=3)
     x = layers.Activation(activation)(norm(x))
     for number in filters:
         strides = 1 if number == x.shape[-1] else 2
@@ -158,9 +158,9 @@ def scaled(x):
 def convmixer(initializer, depth=3, filters=24):
     """Trockman and Kolter 2022."""
     x = inputs = keras.Input(IMAGE)
-    x = batch_norm(conv(x, filters, 2, initializer, "gelu", strides=2))
+    x = batch_norm(conv(x, filters, 3, initializer, "gelu", strides=3))
     for _ in range(depth):
-        y = batch_norm(depthwise(x, 5, initializer, activation="gelu"))
+        y = batch_norm(depthwise(x, 3, initializer, activation="gelu"))
         x = layers.Add()([x, y])
         x = batch_norm(conv(x, filters, 1, initializer, "gelu"))
     return pooled(inputs, x)
@@ -168,8 +168,8 @@ def convmixer(initializer, depth=3, filters=24):
 
 _add = partial(add, data=mnist, epochs=5)
 _add("convnext 4", "convnext", convnext, activation="gelu")
-_build = partial(convnext, closing=scaled)
-_add("convnext 4, layer scale", "convnext", _build, activation="gelu")
+_build = partial(convnext, blocks=2, closing=scaled)
+_add("convnext 2, layer scale", "convnext", _build, activation="gelu")
 for _name, _norm in NORMS.items():
     _build = partial(gated_resnet, norm=_norm)
     _add(f"gated resnet 4, {_name}", "squeeze and excite", _build)
@@ -185,10 +185,10 @@ _build = partial(
     inverted_cnn,
     norm=batch_norm,
     activation="silu",
-    filters=(16, 16, 24, 24),
+    filters=(16, 16, 24),
     has_gate=True,
 )
-_add("efficientnet 4", "efficientnet", _build, activation="silu")
+_add("efficientnet 3", "efficientnet", _build, activation="silu")
 _add("inception 3", "inception", inception)
 _add("resnext 3", "resnext", resnext)
 _add("squeezenet 4", "squeezenet", squeezenet)

@@ -159,8 +159,8 @@ for _blocks, _is_pre in ((3, True), (6, False)):
     add(_name, "transformer classifier", _build, _rows, epochs=20)
 add("gmlp 4", "gmlp", gmlp, _images, "gelu")
 _build = partial(vit_with_tokens, blocks=3)
-add("vit 3, class token, register", "vision transformer", _build, _images, "gelu", 20)
+add("vit 3, class token, register", "vision transformer", _build, _images, "gelu", 12)
 _build = swiglu_transformer
 add("rows transformer 3, swiglu", "swiglu transformer", _build, _rows, "silu", 15)
 add("perceiver 3", "perceiver", perceiver, partial(digits, (64, 1)), "gelu", 20)
-add("swin 4", "swin transformer", windowed, _images, "gelu", 15)
+add("swin 4", "swin transformer", windowed, _images, "gelu", 10)

@@ -61,7 +61,7 @@ def row_cnn(initializer, filters=(32, 32, 64)):
     return classes(inputs, x)
 
 
-def conv_lstm(initializer, filters=12):
+def conv_lstm(initializer, filters=8):
     """Rows one after the other; the kernel runs along each."""
     x = inputs = keras.Input((8, 8, 1))
     options = {"padding": "same", "kernel_initializer": initializer}
@@ -116,7 +116,7 @@ def gated_waves(x, channels, dilations, initializer):
     return layers.ReLU()(layers.Add()(skips))
 
 
-def wavenet(initializer, channels=24, dilations=(1, 2, 4, 8, 16, 32)):
+def wavenet(initializer, channels=16, dilations=(1, 2, 4, 8, 16, 32)):
     """Van den Oord et al. 2016, reading pixels."""
     inputs = keras.Input(PIXELS)
     x = conv1d(inputs, channels, 2, initializer, padding="causal")
@@ -148,4 +148,4 @@ _images = partial(digits, (8, 8, 1))
 add("rows ConvLSTM 2", "convlstm", conv_lstm, _images, "tanh", 15)
 add("rows cnn, LSTM", "cnn lstm", cnn_lstm, mnist, epochs=5)
 add("pixels tcn 4", "tcn", temporal, _pixels, epochs=12)
-add("pixels wavenet 6", "wavenet", wavenet, _pixels, "tanh", 15)
+add("pixels wavenet 6", "wavenet", wavenet, _pixels, "tanh", 12)
