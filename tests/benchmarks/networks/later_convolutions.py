@@ -10,7 +10,7 @@ from keras import layers
 from ._blocks import batch_norm, classes, conv, dense, pooled
 from ._network import add
 from .convolutions import IMAGE, group_norm
-from .data import mnist
+from .data import digits, mnist
 
 
 def squeezed(x, initializer, activation="relu", gate="sigmoid", ratio=4):
@@ -98,10 +98,10 @@ def inception(initializer, modules=3):
     return classes(inputs, layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x)))
 
 
-def resnext(initializer, blocks=3, width=32, groups=4):
+def resnext(initializer, blocks=2, width=32, groups=4):
     """Xie et al. 2017: the middle convolution is in groups."""
-    x = inputs = keras.Input(IMAGE)
-    x = conv(x, width, 5, initializer, strides=3, use_bias=False)
+    x = inputs = keras.Input((8, 8, 1))
+    x = conv(x, width, 3, initializer, strides=2, use_bias=False)
     x = layers.ReLU()(batch_norm(x))
     for _ in range(blocks):
         y = conv(x, width // 2, 1, initializer, use_bias=False)
@@ -190,6 +190,6 @@ _build = partial(
 )
 _add("efficientnet 3", "efficientnet", _build, activation="silu")
 _add("inception 3", "inception", inception)
-_add("resnext 3", "resnext", resnext)
+add("resnext 2", "resnext", resnext, partial(digits, (8, 8, 1)), epochs=10)
 _add("squeezenet 4", "squeezenet", squeezenet)
 _add("convmixer 3", "convmixer", convmixer, activation="gelu")

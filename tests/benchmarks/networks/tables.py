@@ -158,11 +158,11 @@ _classes("wines, batch norm inside", _family, normalized_inside, wines, epochs=8
 _family, _mixed = "category embeddings", partial(tumors, is_mixed=True)
 _classes("tumors, categories", _family, mixed_classifier, _mixed, epochs=10)
 _mixed = partial(progressions, is_mixed=True, is_standardized=True)
-_values("diabetes, categories", _family, mixed_regressor, _mixed, epochs=15)
+_values("diabetes, categories", _family, mixed_regressor, _mixed, epochs=10)
 _classes("tumors, wide and deep", "wide and deep", wide_and_deep, tumors, epochs=10)
 _classes("tumors, cross network", "cross network", crossed, tumors, epochs=10)
 _family, _standard = "regression mlp", partial(progressions, is_standardized=True)
-_values("diabetes mlp 2", _family, regressor, _standard, epochs=15)
+_values("diabetes mlp 2", _family, regressor, _standard, epochs=8)
 _family = "regression in own units"
 _values("diabetes mlp 2, own units", _family, regressor, progressions, epochs=60)
 _build = partial(regressor, widths=(64, 64, 64), activation="silu")
