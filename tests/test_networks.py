@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow_on_jax
+
 FOLDER = Path(__file__).parent / "benchmarks"
 MODULES = (
     "autoencoders",

@@ -1,18 +1,18 @@
 """The long benchmarks resume where they stopped, and their verdicts are right."""
 
 import json
+import math
+import zlib
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-import keras_initlab as initlab
-
 pytestmark = pytest.mark.slow_on_jax
 
 FOLDER = Path(__file__).parent / "benchmarks"
-DIGITS, MNIST, PIXELS = "mlp 3 relu", "vgg relu", "u-net relu"
+DIGITS, PIXELS, TEXT = "mlp 3 relu", "u-net relu", "characters LSTM 1"
 
 
 @pytest.fixture
@@ -36,75 +36,95 @@ def path(tmp_path):
     return tmp_path / "results" / "runs.jsonl"
 
 
-def results_of(bench, path, scores, name):
-    """Made-up results: scores by arm, a seed each."""
-    results = bench.Results(path)
-    for arm, values in scores.items():
-        for seed, score in enumerate(values):
-            results.add(bench.run_of(name, arm, seed), {"score": score})
-    return results
-
-
 # ---- a line a run ---------------------------------------------------------------
 
 
+def run_of(bench, seed=0, arm="ours", **others):
+    return {**bench.run_of(DIGITS, "adam", arm, 1e-3, seed), **others}
+
+
 def test_finished_runs_are_skipped(bench, path):
-    run = bench.run_of(DIGITS, "ours", 0)
+    run = run_of(bench)
     bench.Results(path).add(run, {"score": 0.5})
     results = bench.Results(path)
     assert results.has(run)
-    assert not results.has({**run, "seed": 1})
-    assert not results.has({**run, "epochs": run["epochs"] + 1})
+    for other in ({"seed": 1}, {"rate": 3e-3}, {"epochs": run["epochs"] + 1}):
+        assert not results.has({**run, **other})
 
 
-@pytest.mark.parametrize("torn", ['{"combination": "mlp', "{", '{"seed": 0}'])
+@pytest.mark.parametrize("torn", ['{"network": "mlp', "{", '{"seed": 0}'])
 @pytest.mark.parametrize("finished", [0, 2])
 def test_an_unfinished_line_is_dropped(bench, path, torn, finished):
-    scores = [0.5] * finished
-    results_of(bench, path, {"ours": scores}, DIGITS)
+    results = bench.Results(path)
+    for seed in range(finished):
+        results.add(run_of(bench, seed), {"score": 0.5})
     path.parent.mkdir(exist_ok=True)
     with path.open("a") as file:
         file.write(torn)
     results = bench.Results(path)
-    assert [line["score"] for line in results.lines] == scores
-    results.add(bench.run_of(DIGITS, "ours", 9), {"score": 0.9})
+    assert [line["score"] for line in results.lines] == [0.5] * finished
+    results.add(run_of(bench, 9), {"score": 0.9})
     lines = path.read_text().splitlines()
-    assert [json.loads(line)["score"] for line in lines] == [*scores, 0.9]
+    assert [json.loads(line)["score"] for line in lines] == [0.5] * finished + [0.9]
 
 
 @pytest.mark.seconds
 def test_quick_runs_and_resumes(bench, path, monkeypatch, capsys):
-    options = ["--quick", "--combinations", DIGITS, "--results", str(path)]
-    options += ["--arms", "default", "ours"]
-    [verdict] = bench.main(options)
-    assert all(0.2 < mean < 1 for mean in verdict.means.values())
-    assert list(verdict.means) == ["default", "ours"]
+    options = ["--quick", "--networks", DIGITS, "--results", str(path)]
+    options += ["--arms", "default", "ours", "--half", bench.half_of(DIGITS)]
+    [verdicts] = bench.main(options).values()
+    [verdict] = verdicts
+    assert list(verdict.arms) == ["default", "ours"]
+    for arm in verdict.arms:
+        assert [one.rate for one in verdict.arms[arm]] == list(bench.RATES["adam"])
+        assert 0.2 < verdict.best(arm).score < 1
+        best = verdict.best(arm)
+        assert best.curve[-1] == pytest.approx(best.score, abs=1e-4)
     whole = path.read_text()
-    assert len(whole.splitlines()) == 2
+    assert len(whole.splitlines()) == 6
 
     path.write_text(whole[:-20])  # stopped while the last line was written
-    made = []
-    monkeypatch.setattr(bench, "train_runs", lambda runs, results: made.extend(runs))
+    made, done = [], {"score": 0.5, "seconds": 0.0}
+    monkeypatch.setattr(bench, "outcome_of", lambda run, *_: made.append(run) or done)
+    monkeypatch.setattr(bench, "show", lambda *_: None)
     bench.main(options)
-    assert made == [bench.run_of(DIGITS, "ours", 0, epochs=1)]
+    last = max(bench.RATES["adam"])
+    assert made == [bench.run_of(DIGITS, "adam", "ours", last, 0, epochs=1)]
+    assert "margin" in capsys.readouterr().out
 
-    path.write_text(whole)
-    bench.main([*options, "--table"])
-    assert len(made) == 1
+
+def test_the_results_are_shown_as_tables(bench, path, capsys):
+    results = bench.Results(path)
+    for arm, score in (("default", 0.9), ("ours", 0.97)):
+        for rate in bench.RATES["adam"]:
+            run = bench.run_of(DIGITS, "adam", arm, rate, 0)
+            outcome = {"score": score, "curve": [0, score], "tests": 397}
+            results.add(run, outcome)
+    options = ["--results", str(path), "--half", bench.half_of(DIGITS)]
     bench.main([*options, "--markdown"])
-    assert f"| {DIGITS} | " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert (
+        f"| {DIGITS} | 0.900 |  |  | 0.970 | 0.035 | ahead | 0.93 | 3 : 3 |" in printed
+    )
+    assert "ahead of all others in 1 of 1" in printed
+    bench.main([*options, "--table"])
+    assert DIGITS in capsys.readouterr().out
 
 
 def test_a_model_starts_over_for_every_run(bench):
-    combination = bench.COMBINATIONS[DIGITS]
-    trained = bench.Trained(bench.compiled(combination))
-    data = tuple((x[:100], y[:100]) for x, y in bench.data_named("digits"))
+    network = bench.NETWORKS[DIGITS]
+    trained = bench.Trained(bench.compiled(network, "adam"))
+    data = tuple((x[:100], y[:100]) for x, y in network.data_from())
     options = {"batch_size": 50, "epochs": 1, "shuffle": False}
+
+    def start(arm):
+        return bench.weights_for(arm, network, data, 0)
+
     losses = [
-        trained.run(bench.weights_for(arm, combination, 0), rate, *data, **options)
+        trained.run(start(arm), rate, *data, **options)
         for arm, rate in (("ours", 1e-3), ("default", 1e-3), ("ours", 1e-2))
     ]
-    again = bench.weights_for("ours", combination, 0)
+    again = start("ours")
     same = trained.run(again, 1e-3, *data, **options)
     assert same["loss"] == pytest.approx(losses[0]["loss"], rel=1e-5)
     for other in losses[1:]:
@@ -113,147 +133,64 @@ def test_a_model_starts_over_for_every_run(bench):
     assert lost["loss"] is None
 
 
-def test_an_arm_without_its_function_stays_open(bench, monkeypatch):
-    monkeypatch.delattr(initlab, "calibrate", raising=False)
-    assert bench.available(bench.ARMS) == ["default", "textbook", "ours"]
-    monkeypatch.setattr(initlab, "calibrate", lambda model, x: x, raising=False)
-    assert bench.available(bench.ARMS) == list(bench.ARMS)
+def test_what_a_run_notes(bench):
+    network = bench.NETWORKS[DIGITS]
+    data = tuple((x[:200], y[:200]) for x, y in network.data_from())
+    trained = bench.Trained(bench.compiled(network, "adam"))
+    run = bench.run_of(DIGITS, "adam", "default", 3e-3, 0, epochs=2)
+    weights = bench.weights_for("default", network, data, 0)
+    found = bench.outcome_of(run, trained, weights, data)
+    first, _, last = found["curve"]
+    assert first < 0.3 < last == pytest.approx(found["score"], abs=1e-5)
+    assert found["tests"] == 197 + 3
+    assert found["score"] == pytest.approx(
+        network.score(trained.model.predict(data[1][0], verbose=0), data[1][1])
+    )
 
 
-# ---- what the arms and data are -------------------------------------------------
+# ---- what the arms, the rates and the scores are --------------------------------
 
 
 def test_arms_start_from_what_they_name(bench):
     """He's variance is 2/fan_in, Glorot's 2/(fan_in + fan_out), here 1/fan_in."""
-    combination = bench.COMBINATIONS["mlp 10 relu"]
+    network = bench.NETWORKS["mlp 10 relu"]
     for arm, factor in (("default", 1), ("textbook", 2)):
-        kernels = bench.weights_for(arm, combination, 0)[2:20:2]
+        kernels = bench.weights_for(arm, network, None, 0)[2:20:2]
         variances = [64 * np.var(kernel) for kernel in kernels]
         # 9 · 4096 draws: five standard errors are 0.04.
         assert np.mean(variances) == pytest.approx(factor, abs=0.05 * factor)
 
 
-@pytest.mark.parametrize(
-    ("name", "sizes", "pixels"),
-    [("digits", (1400, 397), 64), ("mnist", (4000, 1000), 196)],
-)
-def test_data_are_standardized_and_split(bench, name, sizes, pixels):
-    train, test = bench.data_named(name)
-    assert (len(train[0]), len(test[0])) == sizes
-    assert train[0].shape[1] == pixels
-    assert train[0].mean() == pytest.approx(0, abs=1e-4)
-    assert train[0].std() == pytest.approx(1, abs=1e-4)
-    assert set(test[1]) == set(range(10))
+def test_a_third_is_trained_by_another_optimizer_too(bench):
+    chosen = [name for name, _ in bench.cases(bench.NETWORKS, ["sgd"])]
+    assert chosen == [n for n in bench.NETWORKS if zlib.crc32(n.encode()) % 3 == 0]
+    assert len(chosen) / len(bench.NETWORKS) == pytest.approx(1 / 3, abs=0.1)
+    assert list(bench.cases([DIGITS], ["adam"])) == [(DIGITS, "adam")]
 
 
-def test_noise_is_to_be_taken_off(bench):
-    noisy, clean = bench.data_named("clean digits")[0]
-    assert np.std(noisy - clean) == pytest.approx(bench.NOISE, abs=0.01)
-    assert np.std(clean) == pytest.approx(1, abs=1e-4)
-
-
-def test_there_are_enough_combinations(bench):
-    assert len(bench.COMBINATIONS) >= 40
-    kinds = ("mlp", "cnn", "resnet", "mobilenet", "mixer", "vit", "transformer")
-    kinds += ("LSTM", "GRU", "autoencoder", "u-net", "selu", "densenet")
-    for kind in kinds:
-        assert any(kind in name for name in bench.COMBINATIONS), kind
-
-
-def test_two_combinations_of_one_name(bench):
-    import architectures
-
-    with pytest.raises(ValueError, match="Received: 'mlp 3 relu' twice"):
-        architectures.add(DIGITS, None, "digits")
-
-
-@pytest.mark.slow
-def test_every_combination_builds(bench):
-    for combination in bench.COMBINATIONS.values():
-        model = combination.build(bench.DEFAULT)
-        data = bench.data_for(model, combination)
-        assert data[0][0].shape[1:] == model.input_shape[1:]
-        assert all(row.role != "unknown" for row in initlab.recommend(model))
-
-
-# ---- verdicts -------------------------------------------------------------------
+def test_text_must_be_given(bench, path, capsys):
+    with pytest.raises(SystemExit):
+        bench.main(["--networks", TEXT, "--results", str(path)])
+    assert f"--text is needed for {TEXT}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("name", "scores", "word"),
+    ("name", "figure", "loss", "score"),
     [
-        # Reconstructions know no test set's error: the margin is 0.01.
-        (PIXELS, {"default": [0.9] * 3, "ours": [0.9] * 3}, "level"),
-        (PIXELS, {"default": [0.9] * 3, "ours": [0.892] * 3}, "level"),
-        (PIXELS, {"default": [0.9] * 3, "ours": [0.888] * 3}, "harmful"),
-        (PIXELS, {"default": [0.9] * 3, "ours": [0.912] * 3}, "ahead"),
-        (
-            PIXELS,
-            {"default": [0.8] * 3, "textbook": [0.9] * 3, "ours": [0.85] * 3},
-            "behind",
-        ),
-        (
-            PIXELS,
-            {"default": [0.8] * 3, "textbook": [0.9] * 3, "ours": [0.905] * 3},
-            "level",
-        ),
-        (
-            PIXELS,
-            {"default": [0.9] * 3, "calibrated": [0.95] * 3, "ours": [0.85] * 3},
-            "harmful",
-        ),
-        # Seeds that differ by 0.1 widen it to 2·√(2·0.01/3) = 0.163.
-        (PIXELS, {"default": [0.6, 0.7, 0.8], "ours": [0.45, 0.55, 0.65]}, "level"),
-        (PIXELS, {"default": [0.6, 0.7, 0.8], "ours": [0.4, 0.5, 0.6]}, "harmful"),
-        # 397 images: 2·√(2·0.9·0.1/397) = 0.043; 1,000: 0.027.
-        (DIGITS, {"default": [0.9] * 3, "ours": [0.865] * 3}, "level"),
-        (MNIST, {"default": [0.9] * 3, "ours": [0.865] * 3}, "harmful"),
-        (DIGITS, {"default": [0.9] * 3}, "open"),
-        (DIGITS, {"ours": [0.9] * 3}, "ahead"),
+        (DIGITS, 0.4, 1.0, 0.4),
+        (DIGITS, 0.4, math.nan, 0.0),
+        (PIXELS, 0.25, 0.25, 0.75),
+        (PIXELS, 1.5, 1.5, 0.0),
+        (PIXELS, math.nan, math.nan, 0.0),
+        (TEXT, 2.0, 2.0, -2.0),
+        (TEXT, math.inf, math.inf, -math.log(8)),
     ],
 )
-def test_verdicts(bench, path, name, scores, word):
-    verdict = bench.verdict_on(name, results_of(bench, path, scores, name))
-    assert verdict.word == word
-    row = bench.cells_of(verdict)
-    assert len(row) == len(bench.HEADINGS)
-    assert row[-1] == word
-
-
-def test_margin(bench, path):
-    ours, default = [0.95, 0.97, 0.96], [0.9, 0.93, 0.84]
-    scores = {"ours": ours, "default": default}
-    verdict = bench.verdict_on(DIGITS, results_of(bench, path, scores, DIGITS))
-    seeds = (np.var(ours, ddof=1) + np.var(default, ddof=1)) / 3
-    tests = (0.96 * 0.04 + 0.89 * 0.11) / 397
-    expected = 2 * np.sqrt(seeds + tests)
-    assert verdict.margin("ours", "default") == pytest.approx(expected)
-    assert verdict.best == "ours"
-
-
-def test_summary(bench):
-    words = ["level", "ahead", "behind", "harmful", "open"]
-    verdicts = [Made(word) for word in words]
-    assert bench.summary(verdicts) == [
-        "Within the margin of the best: 2 of 4 combinations (50%; ahead of all "
-        "others in 1).",
-        "Below Keras's default by more than the margin: 1.",
-    ]
-    assert "yet" in bench.summary(verdicts[-1:])[0]
-
-
-class Made:
-    def __init__(self, word):
-        self.word = word
-
-
-def test_lost_runs_score_nothing(bench):
-    combination = bench.COMBINATIONS[PIXELS]
-    data = (None, (None, np.array([-1.0, 1.0])))
-    for loss, score in ((None, 0.0), (0.25, 0.75), (1.5, 0.0)):
-        assert bench.scored({"loss": loss}, combination, data) == score
-    accuracy = {"accuracy": 0.4, "loss": None}
-    assert bench.scored(accuracy, bench.COMBINATIONS[DIGITS], data) == 0.4
+@pytest.mark.whole
+def test_lost_runs_score_what_knows_nothing(bench, name, figure, loss, score):
+    targets = np.array([-1.0, 1.0]) if name == PIXELS else np.array([3, 7])
+    found = bench.score_of(bench.NETWORKS[name], figure, loss, (None, targets))
+    assert found == pytest.approx(score)
 
 
 # ---- depth × activation ---------------------------------------------------------
@@ -290,11 +227,12 @@ def test_depth_runs_and_resumes(depth, path, monkeypatch, capsys):
 
 def test_the_readme_shows_the_results_that_are_on_file(bench, depth):
     readme = (FOLDER.parent.parent / "README.md").read_text(encoding="utf-8")
-    results = bench.Results(FOLDER / "results" / "trainability.jsonl")
-    verdicts = [bench.verdict_on(name, results) for name in bench.COMBINATIONS]
-    assert bench.as_markdown(verdicts) in readme
-    for sentence in bench.summary(verdicts):
-        assert sentence in readme.replace("\n", " ")
+    options = bench.parsed(["--markdown"])
+    for half in bench.HALVES:
+        verdicts = bench.verdicts_on(half, bench.Results(options.results), options)
+        assert bench.as_markdown(verdicts, options.arms) in readme
+        for sentence in bench.summary(verdicts):
+            assert sentence in readme.replace("\n", " ")
     depths = depth.Results(FOLDER / "results" / "depth.jsonl")
     assert depth.as_markdown(depths, (50, 100, 1000)) in readme
     for sentence in depth.counts(depths, (50, 100, 1000)):

@@ -43,7 +43,8 @@ from foreign_models import MODELS
 from resumable import Results, Trained
 from rich.console import Console
 from rich.table import Table
-from trainability import CLIP, Verdict, summary
+from trainability import CLIP
+from verdicts import Verdict, at_rate, summary
 
 import keras_initlab as initlab
 
@@ -201,15 +202,14 @@ def lines_of(name, arm, rate, results, budget=None):
     return [line for line in results.lines if wanted.items() <= line.items()]
 
 
-def best_of(name, arm, results, budget=None):
-    """The runs at the rate with the best mean score, or none."""
+def by_rate(name, arm, results, budget=None):
+    """The runs of an arm, by their rate."""
     rates = {
         line["rate"]
         for line in results.lines
         if (line["model"], line["arm"], line["budget"]) == (name, arm, budget)
     }
-    runs = [lines_of(name, arm, rate, results, budget) for rate in sorted(rates)]
-    return max(runs, key=lambda lines: mean_of(lines, "score"), default=[])
+    return {rate: lines_of(name, arm, rate, results, budget) for rate in sorted(rates)}
 
 
 def mean_of(lines, key):
@@ -217,22 +217,20 @@ def mean_of(lines, key):
     return float("nan") if None in values or not values else float(np.mean(values))
 
 
-def verdict_on(name, best):
-    """The verdict of `trainability.py` on each arm's best rate."""
-    scores = {arm: [line["score"] for line in best[arm]] for arm in ARMS if best[arm]}
-    means = {arm: float(np.mean(values)) for arm, values in scores.items()}
-    errors = {arm: error_of(values, name) for arm, values in scores.items()}
-    return Verdict(name, means, errors)
-
-
-def error_of(scores, name):
-    """The standard error of a mean score, from the seeds and from the test set."""
-    seeds = np.var(scores, ddof=1) / len(scores) if len(scores) > 1 else 0.0
-    if MODELS[name].kind != "classes":
-        return float(np.sqrt(seeds))
-    mean = np.mean(scores)
-    tests = 2000 if MODELS[name].reads_text else 1000
-    return float(np.sqrt(seeds + mean * (1 - mean) / tests))
+def verdict_on(name, runs):
+    """The verdict on a model, from its runs by arm and rate."""
+    tests = None
+    if MODELS[name].kind == "classes":
+        tests = 2000 if MODELS[name].reads_text else 1000
+    arms = {
+        arm: [
+            at_rate(rate, [line["score"] for line in lines], (), tests)
+            for rate, lines in runs[arm].items()
+        ]
+        for arm in ARMS
+        if runs[arm]
+    }
+    return Verdict(name, arms)
 
 
 HEADINGS = (
@@ -245,18 +243,21 @@ HEADINGS = (
 
 
 def cells_of(name, results, budget=None):
-    best = {arm: best_of(name, arm, results, budget) for arm in ARMS}
-    verdict = verdict_on(name, best)
-    is_open = len(verdict.means) < len(ARMS)
+    runs = {arm: by_rate(name, arm, results, budget) for arm in ARMS}
+    verdict = verdict_on(name, runs)
+    best = {arm: runs[arm][verdict.best(arm).rate] if runs[arm] else [] for arm in ARMS}
+    margin = (
+        "" if verdict.is_open else f"{verdict.margin(*map(verdict.best, ARMS)):.3f}"
+    )
     return [
         name,
-        *(f"{best[arm][0]['rate']:.0e}" if best[arm] else "" for arm in ARMS),
+        *(f"{verdict.best(arm).rate:.0e}" if best[arm] else "" for arm in ARMS),
         *(mean_text(best[arm], "score") for arm in ARMS),
-        "" if is_open else f"{verdict.margin(*ARMS):.3f}",
+        margin,
         *(mean_text(best[arm], "first_loss") for arm in ARMS),
         *(mean_text(best[arm], "train_loss") for arm in ARMS),
-        "open" if is_open else verdict.word,
-    ], (None if is_open else verdict)
+        verdict.word,
+    ], verdict
 
 
 def mean_text(lines, key):
@@ -281,7 +282,7 @@ def as_markdown(rows):
 def show(options, results):
     found = [cells_of(name, results, options.budget) for name in options.models]
     rows = [cells for cells, _ in found]
-    sentences = summary([verdict for _, verdict in found if verdict])
+    sentences = summary([verdict for _, verdict in found])
     if options.markdown:
         print(as_markdown(rows), "", *sentences, sep="\n")
     else:

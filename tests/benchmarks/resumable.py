@@ -6,6 +6,8 @@ import json
 import math
 import time
 
+import keras
+
 
 class Results:
     """Finished runs in a file.
@@ -52,18 +54,27 @@ class Trained:
             for variable in model.optimizer.variables
         ]
 
-    def run(self, weights, rate, train, test, **options):
-        """Metrics on the test set after a training from these weights, at this rate."""
+    def start_from(self, weights, rate):
+        """Sets the model to these weights, and the optimizer to its start."""
         self.model.set_weights(weights)
         for variable, value in self.start:
             variable.assign(value)
         self.model.optimizer.learning_rate = rate
+
+    def evaluate(self, test):
+        """Metrics on the test set, in one batch."""
+        size = len(keras.tree.flatten(test)[0])
+        return self.model.evaluate(*test, batch_size=size, verbose=0, return_dict=True)
+
+    def run(self, weights, rate, train, test, **options):
+        """Metrics on the test set after a training from these weights, at this rate."""
+        self.start_from(weights, rate)
         began = time.perf_counter()
         self.model.fit(*train, verbose=0, **options)
         seconds = time.perf_counter() - began
-        metrics = self.model.evaluate(
-            *test, batch_size=len(test[1]), verbose=0, return_dict=True
-        )
         # NaN is no JSON.
-        values = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+        values = {
+            key: value if math.isfinite(value) else None
+            for key, value in self.evaluate(test).items()
+        }
         return {**values, "seconds": round(seconds, 2)}

