@@ -67,7 +67,8 @@ def test_every_package_on_disk_is_listed():
 
 
 def test_tests_are_no_package():
-    assert not list((ROOT / "tests").rglob("__init__.py"))
+    found = {path.parent.name for path in (ROOT / "tests").rglob("__init__.py")}
+    assert found <= {"networks"}  # of the benchmarks
 
 
 @pytest.mark.seconds
