@@ -451,7 +451,8 @@ def test_class_priors_are_what_the_model_starts_with(policy, rng):
     assert "1708.02002" in advice[0].reference
     if policy == "signal":
         p = to_numpy(model(rng.normal(size=(512, 8)).astype("float32"))).mean(axis=0)
-        drawn = np.log(PRIORS) + LOGITS * rng.normal(size=(4096, 4))
+        kernel = to_numpy(model.layers[0].kernel)
+        drawn = np.log(PRIORS) + rng.normal(size=(4096, 8)) @ kernel
         shares = np.exp(drawn) / np.exp(drawn).sum(1, keepdims=True)
         np.testing.assert_allclose(p, shares.mean(0), rtol=0.2)
     advice.apply(seed=1)  # what `apply` wrote does not look trained
