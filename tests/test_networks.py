@@ -1,7 +1,6 @@
 """The benchmark's networks fit their data, learn, and are halved by a fixed rule."""
 
 import functools
-import math
 import zlib
 from pathlib import Path
 
@@ -116,38 +115,6 @@ def test_neither_half_is_small(networks):
     table = networks.NETWORKS.values()
     share = np.mean([networks.is_fitted(network.family) for network in table])
     assert 0.4 <= share <= 0.6
-
-
-# ---- figures --------------------------------------------------------------------
-
-
-def scored(networks, figure, outputs, targets):
-    network = networks.Network("", "", None, None, "he_normal", 1, figure=figure)
-    return network.score(np.array(outputs), np.array(targets))
-
-
-@pytest.mark.parametrize(
-    ("figure", "outputs", "targets", "expected"),
-    [
-        ("accuracy", [[2.0, 1.0], [0.0, 3.0], [5.0, 4.0]], [0, 1, 1], 2 / 3),
-        ("explained", [[1.0], [3.0]], [[1.0], [3.0]], 1.0),
-        ("explained", [[2.0], [2.0]], [[1.0], [3.0]], 0.0),
-        ("explained", [[2.0], [3.0]], [1.0, 3.0], 0.5),
-        ("loss", [[[0.0, 0.0], [0.0, math.log(3)]]], [[0, 1]], None),
-    ],
-)
-def test_scores(networks, figure, outputs, targets, expected):
-    if expected is None:  # −ln 2 for the first token, −ln (4/3) for the second
-        expected = -(math.log(2) + math.log(4 / 3)) / 2
-    assert scored(networks, figure, outputs, targets) == pytest.approx(expected)
-
-
-def test_the_score_of_a_language_model_is_minus_its_loss(networks, rng):
-    network = networks.NETWORKS["characters llama 2"]
-    logits = rng.normal(scale=9, size=(3, 5, 7)).astype("float32")
-    targets = rng.integers(7, size=(3, 5))
-    loss = float(network.loss()(targets, logits))
-    assert network.score(logits, targets) == pytest.approx(-loss, rel=1e-5)
 
 
 # ---- data -----------------------------------------------------------------------

@@ -143,9 +143,30 @@ def test_what_a_run_notes(bench):
     first, _, last = found["curve"]
     assert first < 0.3 < last == pytest.approx(found["score"], abs=1e-5)
     assert found["tests"] == 197 + 3
-    assert found["score"] == pytest.approx(
-        network.score(trained.model.predict(data[1][0], verbose=0), data[1][1])
-    )
+    logits = trained.model.predict(data[1][0], verbose=0)
+    accuracy = np.mean(logits.argmax(-1) == data[1][1])
+    assert found["score"] == pytest.approx(accuracy)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("name", "outputs", "targets", "score"),
+    [
+        # For noisy pixels: the error of a half beside a variance of one.
+        (PIXELS, [[0.0], [1.0]], [[-1.0], [1.0]], 0.5),
+        # −ln 2 for the first token, −ln (4/3) for the second.
+        (TEXT, [[[0, 0], [0, math.log(3)]]], [[0, 1]], -math.log(8 / 3) / 2),
+    ],
+)
+def test_what_is_counted_is_the_figure(bench, name, outputs, targets, score):
+    network = bench.NETWORKS[name]
+    inputs = keras.Input(np.shape(outputs)[1:])
+    model = keras.Model(inputs, keras.layers.Identity()(inputs))
+    model.compile("sgd", network.loss(), metrics=[bench.metric_of(network)])
+    x, y = np.array(outputs, "float32"), np.array(targets)
+    found = model.evaluate(x, y, verbose=0, return_dict=True)
+    counted = bench.score_of(network, found["figure"], found["loss"], (None, y))
+    assert counted == pytest.approx(score, rel=1e-5)
 
 
 # ---- what the arms, the rates and the scores are --------------------------------

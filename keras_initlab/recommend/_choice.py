@@ -42,9 +42,6 @@ class Choice:
     moving_variance: float | None = None
 
 
-# Of what outputs give, by what that means; see `_outputs`.
-OUTPUT_STDS = {"softmax": 0.8, "sigmoid": 0.8, "values": 0.3}
-
 # What a confidence rests on; see `Row`.
 CONSTRUCTION, VARIANCE, MEASURED, ESTIMATE = 0.95, 0.75, 0.65, 0.55
 

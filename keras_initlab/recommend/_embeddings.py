@@ -93,9 +93,9 @@ def is_tied(kernel: KernelRecord) -> bool:
 def _tied_std(rows: int, units: int) -> float:
     """The std of a table whose rows are looked up and read back as logits.
 
-    A unit signal gives small logits. A signal that is still the row
-    that was looked up gives that row a logit of up to `std · units`, which is to add to
-    the loss no more than a quarter of the classes would.
+    A unit signal gives small logits. A signal that is still the row that was looked up
+    gives that row a logit of up to `std · units`, which is to add to the loss no more
+    than a quarter of the classes would.
     """
     return min(_TIED_LOGITS / math.sqrt(units), math.log(max(8.0, rows) / 4) / units)
 

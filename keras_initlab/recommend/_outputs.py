@@ -14,6 +14,7 @@ variance.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -28,11 +29,24 @@ from .._keras.private import (
     sublayers,
 )
 from ..inspection import Inspection, KernelRecord
-from ._choice import OUTPUT_STDS as OUTPUT_STDS
+from ._choice import Choice
 
-LOGIT_REFERENCE = "Goyal et al. 2017, 1706.02677, sec. 5.1"
-PRIOR_REFERENCE = "Lin et al. 2017, 1708.02002, sec. 3.3"
+# Of what outputs give, by what that means.
+OUTPUT_STDS = {"softmax": 0.8, "sigmoid": 0.8, "values": 0.3}
 
+_LOGIT_REFERENCE = "Goyal et al. 2017, 1706.02677, sec. 5.1"
+_PRIOR_REFERENCE = "Lin et al. 2017, 1708.02002, sec. 3.3"
+
+_STARTS = {
+    "softmax": "softmax logits",
+    "sigmoid": "sigmoid logits",
+    "values": "predictions",
+}
+_LOSSES = {
+    "softmax": "the log of the number of classes",
+    "sigmoid": "log 2",
+    "values": "the spread of the targets",
+}
 _VALUE_LOSSES = (
     "meansquarederror",
     "mse",
@@ -60,6 +74,40 @@ def logits_of(model: Any, inspection: Inspection) -> dict[int, str]:
             if kind:
                 found[kernel.position] = kind
     return found
+
+
+def as_output(choice: Choice, kind: str | None) -> Choice:
+    """Returns a choice that says so where it is for an output that starts small.
+
+    Args:
+        choice: for a kernel.
+        kind: what the output means, as `logits_of` tells; None for any other kernel.
+    """
+    if kind is None:
+        return choice
+    small = f"{_STARTS[kind]} of std {OUTPUT_STDS[kind]:g}, so that the loss starts"
+    return replace(
+        choice,
+        reason=f"{choice.reason}; {small} near {_LOSSES[kind]}",
+        reference=f"{choice.reference}; {_LOGIT_REFERENCE}",
+    )
+
+
+def with_priors(
+    choices: list[Choice], offsets: Mapping[int, tuple[float, ...]]
+) -> list[Choice]:
+    """Returns the choices with the biases that class priors ask for."""
+    return [
+        choice
+        if position not in offsets or choice.initializer is None
+        else replace(
+            choice,
+            reason=f"{choice.reason}; the bias starts at the classes' log-priors",
+            reference=f"{choice.reference}; {_PRIOR_REFERENCE}",
+            bias_offset=offsets[position],
+        )
+        for position, choice in enumerate(choices)
+    ]
 
 
 def output_names(model: Any, inspection: Inspection) -> dict[int, str]:

@@ -24,11 +24,11 @@ from ._chain import chain_widths
 from ._choice import Choice
 from ._inputs import InputScale, input_scale
 from ._measured import measure
-from ._outputs import log_priors, logits_of
+from ._outputs import log_priors, logits_of, with_priors
 from ._recommendation import Recommendation
 from ._row import make_row
 from ._rules import recommend_widths, rules_choices
-from ._signal import SignalPolicy, signal_choices, with_priors
+from ._signal import SignalPolicy, signal_choices
 from ._synthetic import synthetic_inputs
 
 _NEAR = 0.1  # as near to what is meant as a constraint leaves it without a word

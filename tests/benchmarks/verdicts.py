@@ -81,19 +81,17 @@ class Verdict:
     Attributes:
         name: of the case.
         arms: what each arm came to, a rate each.
-        bound: the margin is at least this.
     """
 
     name: str
     arms: Mapping[str, Sequence[AtRate]]
-    bound: float = LEAST_MARGIN
 
     def best(self, arm: str) -> AtRate:
         """An arm at its best rate."""
         return max(self.arms[arm], key=lambda one: one.score)
 
     def margin(self, one: AtRate, other: AtRate) -> float:
-        return max(self.bound, 2 * math.hypot(one.error, other.error))
+        return max(LEAST_MARGIN, 2 * math.hypot(one.error, other.error))
 
     def is_below(self, one: AtRate, other: AtRate) -> bool:
         """Whether one is worse than the other by more than the margin."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 DEFAULT = "glorot_uniform"
 TWO_TAILS = ("tanh", "sigmoid", "softsign")
@@ -51,18 +50,6 @@ class Network:
         if self.figure == "explained":
             return keras.losses.MeanSquaredError()
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-    def score(self, outputs, targets):
-        """The figure of a model's outputs for the test set: the higher, the better."""
-        outputs, targets = np.asarray(outputs, float), np.asarray(targets)
-        if self.figure == "accuracy":
-            return float((outputs.argmax(-1) == targets).mean())
-        if self.figure == "explained":
-            targets = targets.reshape(outputs.shape)
-            return float(1 - ((outputs - targets) ** 2).mean() / targets.var())
-        top = outputs.max(-1, keepdims=True)
-        logs = outputs - top - np.log(np.exp(outputs - top).sum(-1, keepdims=True))
-        return float(np.take_along_axis(logs, targets[..., None], -1).mean())
 
 
 NETWORKS: dict[str, Network] = {}

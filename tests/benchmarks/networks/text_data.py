@@ -31,13 +31,13 @@ def sentences(folder):
     return [lines[i] for i in order]
 
 
-def vocabulary(folder, size):
-    """The ids of the commonest words; those of PAD and OTHER come first."""
+def vocabulary(folder, size, other=OTHER):
+    """The ids of the commonest words; those up to that of all others come first."""
     counts = collections.Counter(
         word for words, _ in sentences(folder) for word in words
     )
-    commonest = counts.most_common(size - OTHER - 1)
-    return {word: OTHER + 1 + i for i, (word, _) in enumerate(commonest)}
+    commonest = counts.most_common(size - other - 1)
+    return {word: other + 1 + i for i, (word, _) in enumerate(commonest)}
 
 
 @functools.cache
@@ -68,11 +68,15 @@ def characters(folder, rows):
 @functools.cache
 def words(folder, rows):
     """Windows of words of the joined sentences, and what follows each."""
-    ids = vocabulary(folder, PREDICTED)
-    stream = [
-        ids.get(word, OTHER) for words, _ in sentences(folder) for word in [*words, "."]
+    return windows(stream_of_words(folder), rows)
+
+
+def stream_of_words(folder, other=OTHER):
+    """The ids of the words of all sentences, a full stop behind each."""
+    ids = vocabulary(folder, PREDICTED, other)
+    return [
+        ids.get(word, other) for words, _ in sentences(folder) for word in [*words, "."]
     ]
-    return windows(stream, rows)
 
 
 def windows(ids, rows):
