@@ -3,6 +3,10 @@
 Kernels inside get records with the right roles, and looking changes nothing.
 """
 
+import functools
+import itertools
+import operator
+
 import keras
 import numpy as np
 import pytest
@@ -286,6 +290,77 @@ def test_functions_of_the_backend_are_heard(where):
     assert found["up"] == found["before"] == "hidden"
     assert found["out"] == "output"
     assert_unchanged(model, lambda: inspect(model))
+
+
+def test_layers_that_are_heard_alike_start_differently():
+    relu, _, add = backend_functions()
+
+    class Alike(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense = [layers.Dense(8, name=f"alike_{i}") for i in range(3)]
+
+        def call(self, x):
+            # Each reads a copy of its own, of which only the values are known.
+            one, *others = (dense(relu(x)) for dense in self.dense)
+            return functools.reduce(add, others, one)
+
+    model = Outer(Alike())
+    model(np.zeros((2, 5, 8), "float32"))
+    assert len({kernel.key for kernel in inspect(model).kernels}) == 5
+    recommend(model).apply(seed=0)
+    drawn = [ops.convert_to_numpy(dense.kernel) for dense in model.layer.dense]
+    for one, other in itertools.combinations(drawn, 2):
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.5
+
+
+LEFT = {
+    "a tensor": lambda x: ops.full((8,), 2.0),
+    "an array": lambda x: np.full(8, 2.0, "float32"),
+    "a NumPy number": lambda x: np.sqrt(np.float32(4.0)),
+}
+OPERATORS = ["add", "sub", "mul", "truediv", "pow", "matmul", "lt", "ge"]
+
+
+def runs(function):
+    try:
+        function(ops.ones((2, 5, 8)))
+    except (TypeError, ValueError, RuntimeError, Warning):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_between_an_array_and_a_signal_are_seen(name, left):
+    def function(x):
+        return getattr(operator, name)(LEFT[left](x), x)
+
+    if not runs(function):
+        pytest.skip("the backend knows no such operator")
+    if keras.backend.backend() == "tensorflow" and (name, left) in (
+        ("lt", "a tensor"),
+        ("ge", "a tensor"),
+    ):
+        pytest.skip("TensorFlow never asks the other operand how to compare")
+    seen = []
+
+    class Left(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inside = layers.Dense(8, name="inside")
+
+        def call(self, x):
+            y = function(self.inside(x))
+            seen.append(type(y))
+            y = ops.cast(y, "float32")
+            return ops.broadcast_to(ops.reshape(y, (2, 5, -1))[..., :1], (2, 5, 8))
+
+    model = Outer(Left())
+    model(np.zeros((2, 5, 8), "float32"))
+    seen.clear()
+    inspect(model)
+    assert issubclass(seen[0], keras.KerasTensor) and len(seen) == 1
 
 
 class Outer(keras.Model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -46,6 +46,7 @@ class Opener:
         self.opened: set[int] = set()
         self._tracer = tracer
         self._inputs = 0
+        self._keys: Counter[int] = Counter()
         self._weights: dict[int, Weight] = {}
 
     def open_model(self, model: Any, scope: tuple[str, ...] = ()) -> None:
@@ -72,6 +73,14 @@ class Opener:
         key = key_of("alone", len(self.flat))
         found = kernels(layer) if own is None else own
         self._list(Call(layer, (), key, kernels=tuple(found)))
+
+    def own_key(self, key: int) -> int:
+        """A call's key; another one each time where several calls come to the same.
+
+        Calls out of sight, and those on several copies of a tensor, stand alike.
+        """
+        self._keys[key] += 1
+        return key if self._keys[key] == 1 else key_of(key, self._keys[key])
 
     def _new_inputs(self, tensors: Iterable[Any]) -> dict[int, Place]:
         places = {}
@@ -279,7 +288,7 @@ class _Reading:
         self._opener = opener
         self._sources = [source_of(tensor, places) for tensor in node.input_tensors]
         keys = [place.key for place in self._sources if place is not None]
-        self.key = key_of(*(keys or around), *numbers)
+        self.key = opener.own_key(key_of(*(keys or around), *numbers))
 
     def each(self) -> list[Place | None]:
         """Where each tensor is from, None for a constant."""

@@ -22,9 +22,14 @@ _LARGE = 2**16
 class Symbol(keras.KerasTensor):
     """A symbolic tensor that has a value.
 
+    An operator between an array and one of these is its own, as it is between a number
+    and one: else the array would ask for its numbers, of which nothing is recorded.
+
     Args:
         source: what it stands for: a tensor, or a variable.
     """
+
+    __array_ufunc__ = None  # NumPy leaves its operators to the other operand then
 
     def __init__(self, source: Any):
         dtype = keras.backend.standardize_dtype(source.dtype)
@@ -42,6 +47,11 @@ class Symbol(keras.KerasTensor):
     def forget(self) -> None:
         """Frees the memory of the value."""
         self._source = None
+
+    @property
+    def __jax_array__(self) -> Any:
+        """Not there, so that JAX leaves its operators to the other operand."""
+        raise AttributeError("a symbolic tensor is no array")
 
     def __bool__(self) -> bool:
         """What a condition on it decides."""
