@@ -360,7 +360,8 @@ def test_operators_between_an_array_and_a_signal_are_seen(name, left):
     model(np.zeros((2, 5, 8), "float32"))
     seen.clear()
     inspect(model)
-    assert issubclass(seen[0], keras.KerasTensor) and len(seen) == 1
+    assert issubclass(seen[0], keras.KerasTensor)
+    assert len(seen) == 1
 
 
 class Outer(keras.Model):
