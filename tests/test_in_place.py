@@ -10,7 +10,7 @@ import zoo
 from keras import Input, layers, ops
 
 from keras_initlab import TrainedWeightsError, recommend
-from keras_initlab.recommend._truncated import truncated_normal
+from keras_initlab.recommend._normal import truncated_normal
 
 
 def to_numpy(variable):

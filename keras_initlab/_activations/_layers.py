@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from .._core.arrays import to_numpy
 from .._core.transaction import assign_all
+from .._keras.private import is_of_keras
 from ._formulas import BoundActivation
 
 _DRAWS = 2**16  # of an initializer, in place of slopes that do not exist yet
@@ -41,7 +43,7 @@ def function_of_layer(layer: keras.Operation) -> Callable[[Any], Any]:
     for kind, made in _KNOWN.items():
         if type(layer).call is kind.call:
             return made(layer)
-    return LayerCall(layer)
+    return _of_operation(layer) or LayerCall(layer)
 
 
 @contextlib.contextmanager
@@ -57,6 +59,29 @@ def unchanged(function: Callable[[Any], Any]) -> Iterator[None]:
     finally:
         pairs = zip(variables, before, strict=True)
         assign_all((variable, value, value) for variable, value in pairs)
+
+
+def _of_operation(operation: keras.Operation) -> Callable[[Any], Any] | None:
+    """The function of Keras's that made a raw operation, None for anything else."""
+    if isinstance(operation, keras.Layer) or not is_of_keras(type(operation)):
+        return None
+    name = snake_case(type(operation).__name__)
+    function = getattr(keras.ops, name, None)
+    if function is None:
+        return None
+    own = vars(operation)
+    names = list(inspect.signature(function).parameters)[1:]
+    if not all(isinstance(own.get(name), (bool, int, float)) for name in names):
+        return None
+    if not names:
+        return function
+    return BoundActivation(function, tuple((name, own[name]) for name in names))
+
+
+def snake_case(name: str) -> str:
+    """Returns a class's name as Keras names its function."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    return words.replace("re_lu", "relu")
 
 
 def _relu(layer: Any) -> BoundActivation:

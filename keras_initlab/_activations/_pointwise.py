@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 from .._core.arrays import to_numpy
 from .._core.errors import NotPointwiseError, message
 from ._formulas import formula_of
-from ._layers import function_of_layer, unchanged
+from ._layers import function_of_layer, snake_case, unchanged
 
 
 def resolve(activation: Any) -> tuple[str, Callable[[Any], Any]]:
@@ -202,5 +201,4 @@ def _operation_name(operation: keras.Operation) -> str:
         if operation.negative_slope:
             return "leaky_relu"
         return "relu6" if operation.max_value == 6 else "relu"
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(operation).__name__).lower()
-    return words.replace("re_lu", "relu")
+    return snake_case(type(operation).__name__)

@@ -8,22 +8,25 @@ says what it does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import keras
 
+from .._core.arrays import to_numpy
 from .._keras.kinds import Computed, Effect, Kind
 from ._arguments import filled
 from ._asking import Answer, ask, bends
 from ._calls import Call
 from ._operations import effect_of
-from ._symbols import value_of
+from ._symbols import Symbol, value_of
 
 _SETTING = (Effect.NORMALIZATION, Effect.ACTIVATION)
 _STEPS = 4
 _LARGEST = 64  # operations in one
+_SMALL = 2**14  # numbers that are compared, and not taken for different
 _ASKED = (Effect.OTHER, Effect.ADD, Effect.CONCATENATE)
 _LOUD = (Effect.POOL, Effect.ADD, Effect.CONCATENATE)
 
@@ -122,7 +125,7 @@ class _Regions:
         calls = {number: self.calls[number] for number in members}
         shape = filled(tensor.shape)
         names = [_name(calls[number].operation) for number in members]
-        key = _key(calls, source, shape)
+        key = _key(calls, source), shape
         if key not in self._answers:
             self._answers[key] = _answer(calls, index, source, shape, names)
         answer = self._answers[key]
@@ -179,10 +182,15 @@ class _Regions:
 
 
 class _Joined:
-    """Calls that make one, as something that can be computed."""
+    """Calls that make one, as something that can be computed.
+
+    Attributes:
+        key: equal for calls that compute the same, as far as can be seen.
+    """
 
     def __init__(self, calls: Mapping[int, Call], last: int, source: int):
         self._calls, self._last, self._source = dict(calls), last, source
+        self.key = _key(calls, source)
 
     def compute(self, x: Any) -> Any:
         """What the last call gives for a value of what the first ones read."""
@@ -263,26 +271,24 @@ def _kind(answer: Answer) -> Kind:
     )
 
 
-def _key(calls: Mapping[int, Call], source: int, shape: Sequence[int]) -> Any:
-    """Equal for calls that compute the same, as far as can be seen."""
+def _key(calls: Mapping[int, Call], source: int) -> Any:
     numbers = {number: place for place, number in enumerate(calls)} | {source: -1}
-    return (
-        tuple(shape),
-        tuple(
-            (
-                id(call.node) if isinstance(call.node, _Joined) else None,
-                type(call.operation),
-                tuple(numbers[one] for one in call.inputs),
-                call.taken,
-                _settings(call),
-            )
-            for call in calls.values()
-        ),
+    return tuple(
+        (
+            call.node.key if isinstance(call.node, _Joined) else None,
+            type(call.operation),
+            tuple(numbers[one] for one in call.inputs),
+            call.taken,
+            _settings(call),
+        )
+        for call in calls.values()
     )
 
 
 def _settings(call: Call) -> Any:
     """What an operation computes by beside its inputs, as far as it is plain."""
+    if isinstance(call.node, _Joined):
+        return None  # it is computed by what it was joined from
     own = {
         name: value
         for name, value in vars(call.operation).items()
@@ -290,15 +296,22 @@ def _settings(call: Call) -> Any:
         and not name.startswith("_")
         and name != "name"
     }
-    arguments = call.node.arguments if not isinstance(call.node, _Joined) else None
-    flat = keras.tree.flatten((arguments.args, arguments.kwargs)) if arguments else ()
+    arguments = call.node.arguments
+    flat = keras.tree.flatten((arguments.args, arguments.kwargs))
     read = {id(tensor) for tensor in call.tensors}
-    others = [
-        value if isinstance(value, (int, float, str, bool, type(None))) else id(value)
-        for value in flat
-        if id(value) not in read
-    ]
+    others = [_identity(value) for value in flat if id(value) not in read]
     return repr((sorted(own.items()), others))
+
+
+def _identity(value: Any) -> Any:
+    """Equal for values that are equal, as far as they are small or plain."""
+    if isinstance(value, (int, float, str, bool, type(None))):
+        return value
+    has_value = isinstance(value, Symbol) or keras.ops.is_tensor(value)
+    if not has_value or not all(value.shape) or math.prod(value.shape) > _SMALL:
+        return id(value)
+    found = to_numpy(value_of(value))
+    return found.shape, str(found.dtype), hash(found.tobytes())
 
 
 def _without_unread(calls: Sequence[Call]) -> tuple[Call, ...]:

@@ -21,8 +21,8 @@ from .._weights.writing import Applied, fresh_slots, plan, write
 from ..calibration import Calibrated, CalibratedKernel
 from ..inspection import KernelRecord
 from ._calibrated import calibrated
+from ._normal import from_pool, quick_draw
 from ._row import Row
-from ._truncated import truncated_normal, truncated_std
 
 
 def apply_rows(
@@ -78,14 +78,20 @@ def _forget_scaled(
 
 
 def drawn(
-    row: Row, base: int, constraints: Constraints, drawn_by: dict[int, Any]
+    row: Row,
+    base: int,
+    constraints: Constraints,
+    drawn_by: dict[int, Any],
+    is_look: bool = False,
 ) -> list[tuple[Any, np.ndarray]]:
     """Returns the new values of a row's kernel and of its layer's bias.
 
-    What drew the kernel is noted in `drawn_by`, unless a constraint has changed it.
+    What drew the kernel is noted in `drawn_by`, unless a constraint has changed it. If
+    it is only to look, normal numbers come from a pool.
     """
     kernel, place = row.kernel, row.kernel.key
-    free = drawn_values(row.initializer, kernel, _seeds.derive(base, *place, 0))
+    seed = _seeds.derive(base, *place, 0)
+    free = drawn_values(row.initializer, kernel, seed, is_look)
     values = constraints.applied(kernel.variable, free)
     if values is free:
         drawn_by[id(kernel.variable)] = _by_the_layer(row.initializer)
@@ -120,11 +126,14 @@ def kernel_values(row: Row, seed: int) -> np.ndarray:
     return constrained(row.kernel.variable, drawn)
 
 
-def drawn_values(initializer: Any, kernel: KernelRecord, seed: int) -> np.ndarray:
+def drawn_values(
+    initializer: Any, kernel: KernelRecord, seed: int, is_look: bool = False
+) -> np.ndarray:
     """Returns what an initializer draws for a kernel that is free of constraints."""
-    std = truncated_std(initializer, kernel)
-    if std is not None:
-        return truncated_normal(kernel.shape, std, seed)
+    found = quick_draw(initializer, kernel)
+    if found is not None:
+        draw_it, std = found
+        return (from_pool if is_look else draw_it)(kernel.shape, std, seed)
     initializer = _by_the_layer(initializer)
     return draw(initializer, kernel.variable, seed, kernel.layer, kernel.axes)
 

@@ -15,6 +15,7 @@ from .._core.errors import message
 from .._core.reports import Record, Report, new_table
 from ._apply import kernel_values
 from ._grouping import skeleton, spanned
+from ._normal import PLAIN
 from ._report import (
     add_blocks,
     common_prefix,
@@ -23,7 +24,6 @@ from ._report import (
     shown_paths,
 )
 from ._row import Row, initializer_label
-from ._truncated import PLAIN
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ def _run(
     is_preprocessed = any(one.needs_data and not one.is_sure for one in found)
     is_doubted = batch is not None or (is_custom_inside and not is_preprocessed)
     for row in rows:
-        for variable, values in drawn(row, _SEED, obeyed, {}):
+        for variable, values in drawn(row, _SEED, obeyed, {}, is_look=True):
             # The values as numbers of NumPy's would be as many bytes again.
             starts[id(variable)] = keras.ops.convert_to_tensor(values)
             position = row.kernel.position
