@@ -10,7 +10,7 @@ import zoo
 from keras import Input, layers, ops
 
 from keras_initlab import TrainedWeightsError, recommend
-from keras_initlab.recommend._normal import truncated_normal
+from keras_initlab.recommend._normal import from_pool, normal, truncated_normal
 
 
 def to_numpy(variable):
@@ -296,9 +296,28 @@ def test_truncated_kernels_are_keras_in_distribution():
     assert wrong.pvalue < 1e-4
 
 
+@pytest.mark.parametrize("draw", [normal, from_pool])
+def test_normal_kernels_have_the_std_that_is_asked_for(draw):
+    # More numbers than the pool has.
+    found = draw((1500, 800), 0.5, seed=1).astype("float64")
+    assert abs(found.std() - 0.5) < 0.002
+    assert abs(found.mean()) < 0.002
+    near = np.corrcoef(found[:100])  # of rows, and of what lies a pool further on
+    assert np.abs(near - np.eye(100)).max() < 0.2
+    assert np.abs(np.corrcoef(found[:, ::40].T) - np.eye(20)).max() < 0.2
+
+
+def test_normal_kernels_are_normal():
+    from scipy import stats
+
+    found = normal((100_000,), 0.5, seed=1)
+    assert stats.kstest(found, stats.norm(scale=0.5).cdf).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("draw", [truncated_normal, normal, from_pool])
 @pytest.mark.parametrize("shape", [(3, 5), (1, 1), (2, 3, 4, 5), (300, 300), (0, 3)])
-def test_truncated_kernels_have_any_shape_and_a_seed(shape):
-    one, same, other = (truncated_normal(shape, 1.0, seed) for seed in (1, 1, 2))
+def test_drawn_kernels_have_any_shape_and_a_seed(shape, draw):
+    one, same, other = (draw(shape, 1.0, seed) for seed in (1, 1, 2))
     assert one.shape == shape
     assert one.dtype == np.float32
     np.testing.assert_array_equal(one, same)

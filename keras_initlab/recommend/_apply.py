@@ -46,7 +46,8 @@ def apply_rows(
     meant = [row for row in chosen(rows, only, _path) if row.initializer is not None]
     fresh: list[tuple[Any, np.ndarray]] = []
     kernels = None
-    with unchanged(model):  # the seed of a dry run included
+    is_run = () if batch is None else (model,)
+    with unchanged(*is_run):  # the seed of a dry run included
         base = _seeds.fresh() if base is None else base
         if not overwrite:
             check_untrained(model, meant, is_part=len(meant) < len(candidates))
