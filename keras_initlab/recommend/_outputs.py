@@ -14,7 +14,7 @@ variance.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -29,10 +29,10 @@ from .._keras.private import (
     sublayers,
 )
 from ..inspection import Inspection, KernelRecord
-from ._choice import Choice
+from ._choice import Choice, tidy
 
-# Of what outputs give, by what that means.
-OUTPUT_STDS = {"softmax": 0.8, "sigmoid": 0.8, "values": 0.3}
+# Of what outputs give, by what that means; of values, as a share of their spread.
+_STDS = {"softmax": 0.8, "sigmoid": 0.8, "values": 0.3}
 
 _LOGIT_REFERENCE = "Goyal et al. 2017, 1706.02677, sec. 5.1"
 _PRIOR_REFERENCE = "Lin et al. 2017, 1708.02002, sec. 3.3"
@@ -47,6 +47,11 @@ _LOSSES = {
     "sigmoid": "log 2",
     "values": "the spread of the targets",
 }
+_OFFSETS = {
+    "softmax": "the classes' log-priors",
+    "sigmoid": "the classes' log-priors",
+    "values": "the targets' mean",
+}
 _VALUE_LOSSES = (
     "meansquarederror",
     "mse",
@@ -59,50 +64,80 @@ _SOFTMAX_LOSSES = ("categoricalcrossentropy", "categoricalfocalcrossentropy")
 _SIGMOID_LOSSES = ("binarycrossentropy", "binaryfocalcrossentropy")
 
 
-def logits_of(model: Any, inspection: Inspection) -> dict[int, str]:
+@dataclass(frozen=True)
+class Output:
+    """What a kernel of a known meaning gives.
+
+    Attributes:
+        kind: `softmax` or `sigmoid` for logits, `values` for predicted ones.
+        spread: the std of the values, where targets tell it.
+    """
+
+    kind: str
+    spread: float | None = None
+
+    @property
+    def std(self) -> float:
+        """What it starts with."""
+        return tidy(_STDS[self.kind] * (self.spread or 1.0))
+
+    @property
+    def told(self) -> str:
+        """That it starts so, and why, in words."""
+        share = _STDS[self.kind]
+        part = f", {share:g} of the targets'" if self.spread else ""
+        return (
+            f"{_STARTS[self.kind]} of std {self.std:.3g}{part}, so that the loss "
+            f"starts near {_LOSSES[self.kind]}"
+        )
+
+
+def meant_outputs(model: Any, inspection: Inspection) -> dict[int, Output]:
     """Returns what each output kernel gives whose meaning is known, by position.
 
-    `softmax` or `sigmoid` for logits, `values` for predicted ones. An output's own
-    activation decides; for a linear one the loss that the model was compiled with.
+    An output's own activation decides; for a linear one the loss that the model was
+    compiled with.
     """
     names = output_names(model, inspection)
-    found: dict[int, str] = {}
+    found: dict[int, Output] = {}
     for kernel in inspection.kernels:
         if kernel.role == "output":
             loss = _loss_of(model, kernel, names.get(kernel.position))
             kind = _kind(kernel.activation_name, loss)
             if kind:
-                found[kernel.position] = kind
+                found[kernel.position] = Output(kind)
     return found
 
 
-def as_output(choice: Choice, kind: str | None) -> Choice:
+def as_output(choice: Choice, output: Output | None) -> Choice:
     """Returns a choice that says so where it is for an output that starts small.
 
     Args:
         choice: for a kernel.
-        kind: what the output means, as `logits_of` tells; None for any other kernel.
+        output: what it gives, as `meant_outputs` tells; None for any other kernel.
     """
-    if kind is None:
+    if output is None:
         return choice
-    small = f"{_STARTS[kind]} of std {OUTPUT_STDS[kind]:g}, so that the loss starts"
     return replace(
         choice,
-        reason=f"{choice.reason}; {small} near {_LOSSES[kind]}",
+        reason=f"{choice.reason}; {output.told}",
         reference=f"{choice.reference}; {_LOGIT_REFERENCE}",
     )
 
 
-def with_priors(
-    choices: list[Choice], offsets: Mapping[int, tuple[float, ...]]
+def with_offsets(
+    choices: list[Choice],
+    offsets: Mapping[int, tuple[float, ...]],
+    outputs: Mapping[int, Output],
 ) -> list[Choice]:
-    """Returns the choices with the biases that class priors ask for."""
+    """Returns the choices with the biases that shares and means ask for."""
     return [
         choice
         if position not in offsets or choice.initializer is None
         else replace(
             choice,
-            reason=f"{choice.reason}; the bias starts at the classes' log-priors",
+            reason=f"{choice.reason}; the bias starts at "
+            f"{_OFFSETS[outputs[position].kind]}",
             reference=f"{choice.reference}; {_PRIOR_REFERENCE}",
             bias_offset=offsets[position],
         )
@@ -131,14 +166,14 @@ def output_names(model: Any, inspection: Inspection) -> dict[int, str]:
 
 
 def log_priors(
-    model: Any, inspection: Inspection, logits: Mapping[int, str], priors: Any
+    model: Any, inspection: Inspection, outputs: Mapping[int, Output], priors: Any
 ) -> dict[int, tuple[float, ...]]:
     """Returns what the biases of output kernels start at, by position.
 
     Args:
         model: the model.
         inspection: its kernels.
-        logits: what `logits_of` returns.
+        outputs: what `meant_outputs` returns.
         priors: the share of each class, or a dict of them by the output's name.
 
     Raises:
@@ -149,8 +184,8 @@ def log_priors(
         return {}
     names = output_names(model, inspection)
     named = {}
-    for position, kind in logits.items():
-        if kind == "values":
+    for position, output in outputs.items():
+        if output.kind == "values":
             continue
         kernel = inspection.kernels[position]
         named[names.get(position, kernel.layer.name)] = kernel
@@ -162,17 +197,17 @@ def log_priors(
     if unknown:
         raise ValueError(_misnamed(f"class_priors for {unknown}", named))
     return {
-        named[name].position: _log_odds(named[name], logits, given)
+        named[name].position: _log_odds(named[name], outputs, given)
         for name, given in priors.items()
     }
 
 
 def _log_odds(
-    kernel: KernelRecord, logits: Mapping[int, str], given: Any
+    kernel: KernelRecord, outputs: Mapping[int, Output], given: Any
 ) -> tuple[float, ...]:
     """The bias at which the output gives these shares."""
     shares = np.atleast_1d(np.asarray(given, dtype="float64"))
-    is_softmax = logits[kernel.position] == "softmax"
+    is_softmax = outputs[kernel.position].kind == "softmax"
     is_open = bool(np.all((shares > 0) & (shares < 1)))
     units = kernel.shape[-1]
     whole = not is_softmax or abs(shares.sum() - 1) < 1e-3
@@ -193,6 +228,11 @@ def _log_odds(
                 "Build it with `use_bias=True`.",
             )
         )
+    return logits_at(shares, is_softmax)
+
+
+def logits_at(shares: np.ndarray, is_softmax: bool) -> tuple[float, ...]:
+    """Returns the logits of classes of these shares."""
     log_odds = np.log(shares) if is_softmax else np.log(shares / (1 - shares))
     return tuple(float(f"{value:.6g}") for value in log_odds)
 

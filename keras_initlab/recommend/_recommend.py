@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from .._core.errors import check_choice, check_positive, message
-from .._keras.batch import Batch, read_batch
+from .._keras.batch import Batch, gives_batches, read_batch
 from .._keras.private import all_layers
 from .._keras.unchanged import unchanged
 from .._weights.constraining import Constraints
@@ -24,12 +24,13 @@ from ._chain import chain_widths
 from ._choice import Choice
 from ._inputs import InputScale, input_scale
 from ._measured import measure
-from ._outputs import log_priors, logits_of, with_priors
+from ._outputs import log_priors, meant_outputs, with_offsets
 from ._recommendation import Recommendation
 from ._row import make_row
 from ._rules import recommend_widths, rules_choices
 from ._signal import SignalPolicy, signal_choices
 from ._synthetic import synthetic_inputs
+from ._targets import Targets
 
 _NEAR = 0.1  # as near to what is meant as a constraint leaves it without a word
 _SEED = 0  # of the weights on which a model is run to measure
@@ -77,16 +78,20 @@ def recommend(
             data. The table of the policy `"rules"` does not ask for it.
         data: inputs to measure `input_std` on instead, each input's own: an array
             `(examples, ...)`; for several inputs a list or tuple of arrays, or a dict
-            by name; a tuple `(inputs, targets)`, of which the inputs count; or a data
-            set, as `tf.data.Dataset`, `PyDataset` or `DataLoader`, of which the first
-            batch does. For a model of two inputs, two arrays are these. Inputs that
-            only embeddings read are no signal. Where theory does not know what kernels
-            read, the model runs once on them to measure it; without data it runs on
-            inputs made to what it takes, which tell nothing of kernels behind
-            preprocessing and frozen ones. For a run, of arrays of more than 256
+            by name; a tuple `(inputs, targets)` as for `fit`; or a data set, as
+            `tf.data.Dataset`, `PyDataset` or `DataLoader`, of which the first batch
+            does. For a model of two inputs, two arrays are these. Inputs that only
+            embeddings read are no signal. Targets tell what outputs start at: the bias
+            at the logarithm of the classes' shares, where these differ by more than
+            chance, or at the mean of values, whose kernel starts at a share of their
+            spread. Those that fit no output tell nothing. Where theory does not know
+            what kernels read, the model runs once on them to measure it; without data
+            it runs on inputs made to what it takes, which tell nothing of kernels
+            behind preprocessing and frozen ones. For a run, of arrays of more than 256
             examples as many are taken, evenly spread. The policy `"calibrated"` needs
             it; for `"rules"` only its shapes count.
-        class_priors: the share of each class, at which the output's bias starts:
+        class_priors: the share of each class, at which the output's bias starts,
+            whatever targets in `data` tell:
             probabilities that sum to 1 for a softmax, one per unit for sigmoids; a
             dict by output name if several outputs give probabilities. What an output
             gives is read from its activation, or from the loss of `model.compile`.
@@ -147,8 +152,11 @@ def _recommend(
         )
     batch = None if data is None else read_batch(model, data, "data")
     inspection = inspect(model, batch and batch.x)
-    logits = logits_of(model, inspection)
-    offsets = log_priors(model, inspection, logits, class_priors)
+    outputs = meant_outputs(model, inspection)
+    offsets = log_priors(model, inspection, outputs, class_priors)
+    if batch is not None and batch.y is not None:
+        told = Targets(model, inspection, outputs, batch.y, gives_batches(data))
+        outputs, offsets = told.outputs, {**told.offsets, **offsets}
     if policy == "rules":
         choices, record = rules_choices(inspection)
         issues, advice = record.issues, record.advice
@@ -159,11 +167,11 @@ def _recommend(
         run = functools.partial(_run, model, inspection, batch, input_std)
         has_data = batch is not None
         choices = signal_choices(
-            inspection, scale, logits, run, has_data, Constraints(model)
+            inspection, scale, outputs, run, has_data, Constraints(model)
         )
         issues = _issues(inspection)
         advice = _advice(issues, inspection)
-    choices = with_priors(choices, offsets)
+    choices = with_offsets(choices, offsets, outputs)
     inputs = None
     if policy == "calibrated" and batch is not None:
         inputs = thinned(batch)

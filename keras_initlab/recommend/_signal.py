@@ -28,7 +28,7 @@ from ._input_moments import (
 from ._inputs import InputScale
 from ._measured import Expected, Measured
 from ._normalized import NORMALIZED_STD, is_scale_free, moving
-from ._outputs import OUTPUT_STDS, as_output
+from ._outputs import Output, as_output
 from ._recurrent import input_std, recurrent_choice, state_moment
 from ._residuals import Residuals
 from ._stretches import Carrier, carriers, stretch_lengths
@@ -48,7 +48,7 @@ _SAXE = "Saxe et al. 2014, 1312.6120, sec. 3"
 def signal_choices(
     inspection: Inspection,
     scale: InputScale,
-    logits: Mapping[int, str] | None = None,
+    outputs: Mapping[int, Output] | None = None,
     run: Callable[[SignalPolicy, Sequence[Choice]], bool] | None = None,
     has_data: bool = False,
     constraints: Constraints | None = None,
@@ -58,14 +58,14 @@ def signal_choices(
     Args:
         inspection: the model's kernels.
         scale: root mean square of the model's inputs.
-        logits: what output kernels give whose meaning is known, by position.
+        outputs: what output kernels give whose meaning is known, by position.
         run: runs the model on what theory chooses, to measure what it is not sure of;
             returns whether it has.
         has_data: whether it runs on data, which tell the scale of inputs.
         constraints: what the model's variables obey.
     """
     obeyed = constraints or Constraints(None)
-    given = inspection, scale, logits or {}, Measured(), obeyed, has_data
+    given = inspection, scale, outputs or {}, Measured(), obeyed, has_data
     policy = SignalPolicy(*given)
     choices = policy.choices()
     if run is None or not run(policy, choices):
@@ -86,14 +86,14 @@ class SignalPolicy:
         self,
         inspection: Inspection,
         scale: InputScale,
-        logits: Mapping[int, str],
+        outputs: Mapping[int, Output],
         measured: Measured,
         constraints: Constraints,
         has_data: bool = False,
     ):
         self.constraints, self.has_data = constraints, has_data
         self.inspection = inspection
-        self.logits = logits
+        self.outputs = outputs
         self.measured = measured
         self.carriers = carriers(inspection, constraints.names)
         self.lengths = stretch_lengths(inspection, self.carriers)
@@ -167,15 +167,13 @@ class SignalPolicy:
             choice = self.embeddings.choice(kernel)
             self.stds[kernel.position] = choice.forward_gain or 1.0
             return choice
-        kind = self.logits.get(kernel.position)
+        output = self.outputs.get(kernel.position)
         source = self._carrying_source(kernel)
         if source is not None or self.carriers[kernel.position] is not Carrier.RANDOM:
-            return as_output(
-                self._in_stretch(kernel, source), self.logits.get(kernel.position)
-            )
+            return as_output(self._in_stretch(kernel, source), output)
         if _is_transposed_too(kernel):
             return self._tied(kernel)
-        return as_output(self._random(kernel), kind)
+        return as_output(self._random(kernel), output)
 
     def _kept_std(self, kernel: KernelRecord) -> float:
         if kernel.role == "recurrent":
@@ -269,8 +267,8 @@ class SignalPolicy:
         )
 
     def _target_std(self, kernel: KernelRecord) -> float:
-        if kernel.position in self.logits:
-            return OUTPUT_STDS[self.logits[kernel.position]]
+        if kernel.position in self.outputs:
+            return self.outputs[kernel.position].std
         if kernel.role == "recurrent input":
             return input_std(kernel)
         if is_scale_free(kernel, self.inspection):
