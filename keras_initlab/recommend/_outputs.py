@@ -1,6 +1,8 @@
 """What the model's outputs mean: probabilities, by loss or activation, or values.
 
-Logits start below one: cross-entropy then starts near the log of the number of
+Logits start below one, and no kernel is larger than Keras's own for them: what reads
+small features, as a mean of embeddings, learns faster if it does not make up for that.
+Cross-entropy then starts near the log of the number of
 classes, above which logits of std s cost s²/2, here 0.32. Smaller ones would start
 nearer still, and learn slower: what a step of the layers below changes reaches the
 logits through this kernel. Behind an average over positions, as in most networks for
@@ -82,12 +84,17 @@ class Output:
         return tidy(_STDS[self.kind] * (self.spread or 1.0))
 
     @property
-    def told(self) -> str:
-        """That it starts so, and why, in words."""
-        share = _STDS[self.kind]
-        part = f", {share:g} of the targets'" if self.spread else ""
+    def is_logits(self) -> bool:
+        """Whether it gives logits, and no values."""
+        return self.kind != "values"
+
+    def told(self, std: float) -> str:
+        """That it starts with a std, and why, in words."""
+        part = f", {_STDS[self.kind]:g} of the targets'" if self.spread else ""
+        if std < self.std:
+            part = ", from a kernel at most as large as Glorot's"
         return (
-            f"{_STARTS[self.kind]} of std {self.std:.3g}{part}, so that the loss "
+            f"{_STARTS[self.kind]} of std {std:.3g}{part}, so that the loss "
             f"starts near {_LOSSES[self.kind]}"
         )
 
@@ -109,18 +116,19 @@ def meant_outputs(model: Any, inspection: Inspection) -> dict[int, Output]:
     return found
 
 
-def as_output(choice: Choice, output: Output | None) -> Choice:
+def as_output(choice: Choice, output: Output | None, std: float) -> Choice:
     """Returns a choice that says so where it is for an output that starts small.
 
     Args:
         choice: for a kernel.
         output: what it gives, as `meant_outputs` tells; None for any other kernel.
+        std: that it starts with.
     """
     if output is None:
         return choice
     return replace(
         choice,
-        reason=f"{choice.reason}; {output.told}",
+        reason=f"{choice.reason}; {output.told(std)}",
         reference=f"{choice.reference}; {_LOGIT_REFERENCE}",
     )
 
@@ -185,7 +193,7 @@ def log_priors(
     names = output_names(model, inspection)
     named = {}
     for position, output in outputs.items():
-        if output.kind == "values":
+        if not output.is_logits:
             continue
         kernel = inspection.kernels[position]
         named[names.get(position, kernel.layer.name)] = kernel

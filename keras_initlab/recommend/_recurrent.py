@@ -40,16 +40,16 @@ def recurrent_choice(kernel: KernelRecord) -> Choice:
 def input_std(kernel: KernelRecord) -> float:
     """Returns the std of what a cell's input contributes to each of its gates.
 
-    A gate decides what is kept, and can do so at unit scale. A cell without gates keeps
-    what its activation leaves: with an orthogonal recurrent kernel, an input of std s
-    and tanh, E[h²] settles at s/√2, where E[tanh′²] is 1 − √2·s. Over T steps a
-    signal's size then falls by exp(−sT/√2): by e, if s = √2/T.
+    A gate decides what is kept, and can do so at unit scale or below. A cell without
+    gates keeps what its activation leaves: with an orthogonal recurrent kernel, an
+    input of std s and tanh, E[h²] settles at s/√2, where E[tanh′²] is 1 − √2·s. Over T
+    steps a signal's size then falls by exp(−sT/√2): by e, if s = √2/T.
 
     Args:
         kernel: the cell's kernel or recurrent kernel.
     """
     cell = kernel.layer
-    if hasattr(cell, "recurrent_activation") or kernel.axes.window:
+    if is_gated(kernel) or kernel.axes.window:
         return 1.0
     activation = getattr(cell, "activation", None)
     statistics = statistics_or_none(activation) if activation else None
@@ -58,17 +58,24 @@ def input_std(kernel: KernelRecord) -> float:
     return min(1.0, math.sqrt(2) / (kernel.time_steps or _USUAL_STEPS))
 
 
-def state_moment(kernel: KernelRecord) -> float:
-    """Returns E[h²] of a recurrent layer's state when its input is at its std.
+def is_gated(kernel: KernelRecord) -> bool:
+    """Whether a kernel is of a cell with gates."""
+    return hasattr(kernel.layer, "recurrent_activation")
+
+
+def state_moment(kernel: KernelRecord, std: float) -> float:
+    """Returns E[h²] of a recurrent layer's state.
 
     What the cell's own recursion settles at with independent, Gaussian gates: the
     input contributes its variance to each, the state its own mean square.
 
     Args:
         kernel: the cell's recurrent kernel.
+        std: of what its input contributes to each gate.
     """
-    step, variance = _step(kernel.layer, kernel.gates), input_std(kernel) ** 2
-    steps = _SETTLED if variance == 1 else kernel.time_steps or _USUAL_STEPS
+    step, variance = _step(kernel.layer, kernel.gates), std**2
+    settles = variance == 1 or is_gated(kernel)
+    steps = _SETTLED if settles else kernel.time_steps or _USUAL_STEPS
     moment = 0.0
     for _ in range(steps):
         moment = min(1.0, step(math.sqrt(variance + moment)))

@@ -29,12 +29,13 @@ from ._inputs import InputScale
 from ._measured import Expected, Measured
 from ._normalized import NORMALIZED_STD, is_scale_free, moving
 from ._outputs import Output, as_output
-from ._recurrent import input_std, recurrent_choice, state_moment
+from ._recurrent import input_std, is_gated, recurrent_choice, state_moment
 from ._residuals import Residuals
 from ._stretches import Carrier, carriers, stretch_lengths
 from ._variance import (
     ROUTER_VARIANCE,
     frozen_std,
+    glorot_gain,
     is_router,
     random_reason,
     random_reference,
@@ -161,7 +162,7 @@ class SignalPolicy:
         if kernel.role == "bias":
             return KEPT_BIAS
         if kernel.role == "recurrent":
-            self.stds[kernel.position] = math.sqrt(state_moment(kernel))
+            self.stds[kernel.position] = self._state_std(kernel)
             return self._recurrent(kernel)
         if kernel.role == "embedding":
             choice = self.embeddings.choice(kernel)
@@ -170,17 +171,24 @@ class SignalPolicy:
         output = self.outputs.get(kernel.position)
         source = self._carrying_source(kernel)
         if source is not None or self.carriers[kernel.position] is not Carrier.RANDOM:
-            return as_output(self._in_stretch(kernel, source), output)
+            choice = self._in_stretch(kernel, source)
+            return as_output(choice, output, self.stds[kernel.position])
         if _is_transposed_too(kernel):
             return self._tied(kernel)
-        return as_output(self._random(kernel), output)
+        choice = self._random(kernel)
+        return as_output(choice, output, self.stds[kernel.position])
 
     def _kept_std(self, kernel: KernelRecord) -> float:
         if kernel.role == "recurrent":
-            return math.sqrt(state_moment(kernel))
+            return self._state_std(kernel)
         if kernel.position in self.measured.given:
             return self.measured.given[kernel.position]
         return frozen_std(kernel, self.input_moments.at(kernel))
+
+    def _state_std(self, kernel: KernelRecord) -> float:
+        """The rms of a cell's state, by what its input kernel gives."""
+        given = self.stds.get(kernel.position - 1, 1.0)
+        return math.sqrt(state_moment(kernel, given))
 
     def _carrying_source(self, kernel: KernelRecord) -> KernelRecord | None:
         """The kernel before it in its stretch, or None at the stretch's start."""
@@ -267,15 +275,22 @@ class SignalPolicy:
         )
 
     def _target_std(self, kernel: KernelRecord) -> float:
-        if kernel.position in self.outputs:
-            return self.outputs[kernel.position].std
+        output = self.outputs.get(kernel.position)
+        if output is not None:
+            return self._bounded(kernel, output.std) if output.is_logits else output.std
         if kernel.role == "recurrent input":
-            return input_std(kernel)
+            std = input_std(kernel)
+            return self._bounded(kernel, std) if is_gated(kernel) else std
         if is_scale_free(kernel, self.inspection):
             return NORMALIZED_STD
         if kernel.role in ("query", "key", "qkv"):
             return kernel.attention_std
         return activation_std(kernel)
+
+    def _bounded(self, kernel: KernelRecord, std: float) -> float:
+        """A std, or less where a kernel would have to be larger than Glorot's."""
+        moment = self.input_moments.at(kernel).moment
+        return min(std, tidy(math.sqrt(glorot_gain(kernel) * moment)))
 
     def _beside_frozen(self, kernel: KernelRecord) -> tuple[str, ...]:
         """The source's rule for the first new layer after pretrained ones."""

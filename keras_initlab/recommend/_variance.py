@@ -51,6 +51,12 @@ def variance_scaling(kernel: KernelRecord, scale: float) -> Any:
     return keras.initializers.VarianceScaling(scale, "fan_in", "truncated_normal")
 
 
+def glorot_gain(kernel: KernelRecord) -> float:
+    """Returns the gain on the mean square of Keras's default, `glorot_uniform`."""
+    given = keras_fans(kernel.shape)
+    return 2 * kernel.fans.fan_in / max(1.0, given.fan_in + given.fan_out)
+
+
 def random_reason(kernel: KernelRecord, input_moment: InputMoment, scale: float) -> str:
     """Returns what a random kernel of this scale reads and does, in words."""
     is_known = input_moment.is_exact or input_moment.is_measured
@@ -93,6 +99,8 @@ def _after(kernel: KernelRecord) -> str:
     if kernel.role in _ATTENTION:
         return f", {_ATTENTION[kernel.role]}"
     gates = f", {kernel.gates} gates side by side" if kernel.gates > 1 else ""
+    if kernel.role == "recurrent input" and gates:
+        return f"{gates}, at most as large as Glorot's"
     if kernel.normalization:
         return f", normalized after it{gates}"
     return gates
