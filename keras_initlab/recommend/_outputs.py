@@ -2,11 +2,11 @@
 
 Logits start below one, and no kernel is larger than Keras's own for them: what reads
 small features, as a mean of embeddings, learns faster if it does not make up for that.
-Cross-entropy then starts near the log of the number of
-classes, above which logits of std s cost s²/2, here 0.32. Smaller ones would start
-nearer still, and learn slower: what a step of the layers below changes reaches the
-logits through this kernel. Behind an average over positions, as in most networks for
-images, a good part of the logits is moreover the same for all examples.
+Cross-entropy then starts near the log of the number of classes, above which logits of
+std s cost s²/2, here 0.32. Smaller ones would start nearer still, and learn slower:
+what a step of the layers below changes reaches the logits through this kernel. Behind
+an average over positions, as in most networks for images, a good part of the logits is
+moreover the same for all examples.
 A class that is rare is known to be so at the start by the output's bias, log p for a
 softmax and log p/(1 − p) for a sigmoid. Values that a squared or absolute error judges
 start small for the same reason: of standardized ones, those of std s explain −s² of the
