@@ -1,12 +1,12 @@
 """What the model's outputs mean: probabilities, by loss or activation, or values.
 
-Logits start below one, and no kernel is larger than Keras's own for them: what reads
-small features, as a mean of embeddings, learns faster if it does not make up for that.
-Cross-entropy then starts near the log of the number of classes, above which logits of
-std s cost s²/2, here 0.32. Smaller ones would start nearer still, and learn slower:
-what a step of the layers below changes reaches the logits through this kernel. Behind
-an average over positions, as in most networks for images, a good part of the logits is
-moreover the same for all examples.
+Logits start below one, and no kernel for them is far larger than Keras's own: what
+reads small features, as a mean of embeddings, learns faster if it does not make up for
+all of that. Cross-entropy then starts near the log of the number of classes, above
+which logits of std s cost s²/2, here 0.32. Smaller ones would start nearer still, and
+learn slower: what a step of the layers below changes reaches the logits through this
+kernel. Behind an average over positions, as in most networks for images, a good part of
+the logits is moreover the same for all examples.
 A class that is rare is known to be so at the start by the output's bias, log p for a
 softmax and log p/(1 − p) for a sigmoid. Values that a squared or absolute error judges
 start small for the same reason: of standardized ones, those of std s explain −s² of the
@@ -32,6 +32,7 @@ from .._keras.private import (
 )
 from ..inspection import Inspection, KernelRecord
 from ._choice import Choice, tidy
+from ._variance import LARGEST
 
 # Of what outputs give, by what that means; of values, as a share of their spread.
 _STDS = {"softmax": 0.8, "sigmoid": 0.8, "values": 0.3}
@@ -92,7 +93,7 @@ class Output:
         """That it starts with a std, and why, in words."""
         part = f", {_STDS[self.kind]:g} of the targets'" if self.spread else ""
         if std < self.std:
-            part = ", from a kernel at most as large as Glorot's"
+            part = f", from a kernel {LARGEST:g} times as large as Glorot's"
         return (
             f"{_STARTS[self.kind]} of std {std:.3g}{part}, so that the loss "
             f"starts near {_LOSSES[self.kind]}"

@@ -33,6 +33,7 @@ from ._recurrent import input_std, is_gated, recurrent_choice, state_moment
 from ._residuals import Residuals
 from ._stretches import Carrier, carriers, stretch_lengths
 from ._variance import (
+    LARGEST,
     ROUTER_VARIANCE,
     frozen_std,
     glorot_gain,
@@ -288,9 +289,9 @@ class SignalPolicy:
         return activation_std(kernel)
 
     def _bounded(self, kernel: KernelRecord, std: float) -> float:
-        """A std, or less where a kernel would have to be larger than Glorot's."""
+        """A std, or less where a kernel would have to be far larger than Glorot's."""
         moment = self.input_moments.at(kernel).moment
-        return min(std, tidy(math.sqrt(glorot_gain(kernel) * moment)))
+        return min(std, tidy(LARGEST * math.sqrt(glorot_gain(kernel) * moment)))
 
     def _beside_frozen(self, kernel: KernelRecord) -> tuple[str, ...]:
         """The source's rule for the first new layer after pretrained ones."""
