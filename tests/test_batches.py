@@ -210,7 +210,11 @@ def test_bad_targets_are_refused_where_they_count(wrong):
         probe(square(), SMALL, wrong)
     with pytest.raises(kind, match=r"`data\[0\]\[1\]` must"):
         compare(square, ["zeros"], ((SMALL, wrong), (SMALL, TARGETS)), 1, verbose=0)
-    assert recommend(square(), data=(SMALL, wrong))
+    if not isinstance(wrong, str) and len(wrong) != len(SMALL):
+        with pytest.raises(ValueError, match="`data` must hold one target for each"):
+            recommend(square(), data=(SMALL, wrong))
+    else:  # what is no number tells nothing; a loss of one's own may know better
+        assert recommend(square(), data=(SMALL, wrong))
 
 
 def test_audit_reads_a_generator_once():

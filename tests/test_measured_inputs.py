@@ -369,3 +369,28 @@ def test_an_error_on_the_way_is_the_users_own():
     with pytest.raises(RuntimeError, match="not today"):
         recommend(model, data=rows())
     assert "call" not in vars(dense)
+
+
+class OwnCell(layers.Layer):
+    """A cell that keeps a weight of a usual name in an attribute of another."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.units = self.state_size = units
+
+    def build(self, shape):
+        self.k = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+        self.r = self.add_weight(shape=(self.units, self.units), name="recurrent")
+
+    def call(self, x, states):
+        state = ops.tanh(ops.matmul(x, self.k) + ops.matmul(states[0], self.r))
+        return state, [state]
+
+
+def test_a_cell_whose_kernel_has_another_attribute():
+    model = keras.Sequential(
+        [keras.Input((10, 4)), layers.RNN(OwnCell(16)), layers.Dense(1)]
+    )
+    x = np.random.default_rng(0).normal(size=(32, 10, 4)).astype("float32")
+    recommend(model, data=x).apply(seed=0)
+    assert recommend(model, data=x).verify(x)

@@ -66,7 +66,7 @@ def test_values_start_at_their_mean_and_a_share_of_their_spread(scale):
     assert last(advice).std == pytest.approx(0.3 * spread, rel=1e-3)
     found = numbers(model(X))
     assert found.std() == pytest.approx(0.3 * spread, rel=0.5)
-    assert "the targets' mean" in last(advice).reason
+    assert "the targets' middle" in last(advice).reason
     # The loss is the spread of the targets and what the start itself adds.
     loss = float(model.evaluate(X, y, verbose=0))
     assert loss < 1.3 * spread**2
@@ -135,9 +135,44 @@ def test_what_tells_nothing_changes_nothing(name):
     assert found.std == plain.std
 
 
+def test_examples_without_weight_do_not_count():
+    weights = np.arange(600) % 2
+    y = np.where(weights == 1, VALUES, -999.0)
+    row = last(recommend(network(1, "mse"), data=(X, y, weights)))
+    counted = VALUES[weights == 1]
+    assert row.bias_offset == pytest.approx([counted.mean()], rel=1e-4)
+    assert row.std == pytest.approx(0.3 * counted.std(), rel=1e-3)
+    row = last(recommend(network(1, "mae"), data=(X, y, weights)))
+    assert row.bias_offset == pytest.approx([np.median(counted)], rel=1e-4)
+    model = network(3, "sparse_categorical_crossentropy", "softmax")
+    row = last(recommend(model, data=(X, CLASSES, np.where(CLASSES == 2, 7.0, 1.0))))
+    shares = np.exp(row.bias_offset)
+    np.testing.assert_allclose(shares, np.array([0.7, 0.2, 0.7]) / 1.6, atol=0.01)
+    model = network(1, "binary_crossentropy", "sigmoid")
+    row = last(recommend(model, data=(X, weights, np.where(weights, 3.0, 1.0))))
+    assert row.bias_offset == pytest.approx([np.log(3)], abs=0.02)
+    # Weights of another shape say nothing, nor do the targets then.
+    row = last(recommend(network(1, "mse"), data=(X, y, np.ones((600, 4)))))
+    assert row.bias_offset is None
+
+
+@pytest.mark.parametrize("loss", ["mae", "huber", keras.losses.LogCosh()])
+def test_what_is_judged_by_absolute_errors_starts_at_its_median(loss):
+    y = VALUES.copy()
+    y[:5] = 1e9
+    row = last(recommend(network(1, loss), data=(X, y)))
+    assert row.bias_offset == pytest.approx([np.median(y)], rel=1e-3)
+    assert row.std == pytest.approx(0.3 * VALUES.std(), rel=0.1)
+
+
+def test_targets_of_other_examples_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(10,\) for 600 examples"):
+        recommend(network(1, "mse"), data=(X, VALUES[:10]))
+
+
 def test_values_that_do_not_differ_have_no_spread():
     found = last(recommend(network(1, "mse"), data=(X, np.full(600, 3.0))))
-    assert found.bias_offset is None
+    assert found.bias_offset == (3.0,)
     assert found.std == last(recommend(network(1, "mse"), data=X)).std
     two = last(recommend(network(2, "mse"), data=(X, VALUES)))  # for one unit
     assert two.bias_offset is None

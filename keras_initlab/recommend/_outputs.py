@@ -53,16 +53,10 @@ _LOSSES = {
 _OFFSETS = {
     "softmax": "the classes' log-priors",
     "sigmoid": "the classes' log-priors",
-    "values": "the targets' mean",
+    "values": "the targets' middle",
 }
-_VALUE_LOSSES = (
-    "meansquarederror",
-    "mse",
-    "meanabsoluteerror",
-    "mae",
-    "huber",
-    "logcosh",
-)
+_ROBUST_LOSSES = ("meanabsoluteerror", "mae", "huber", "logcosh")
+_VALUE_LOSSES = ("meansquarederror", "mse", *_ROBUST_LOSSES)
 _SOFTMAX_LOSSES = ("categoricalcrossentropy", "categoricalfocalcrossentropy")
 _SIGMOID_LOSSES = ("binarycrossentropy", "binaryfocalcrossentropy")
 
@@ -74,10 +68,12 @@ class Output:
     Attributes:
         kind: `softmax` or `sigmoid` for logits, `values` for predicted ones.
         spread: the std of the values, where targets tell it.
+        is_robust: whether the loss of values grows no faster than they do.
     """
 
     kind: str
     spread: float | None = None
+    is_robust: bool = False
 
     @property
     def std(self) -> float:
@@ -113,7 +109,8 @@ def meant_outputs(model: Any, inspection: Inspection) -> dict[int, Output]:
             loss = _loss_of(model, kernel, names.get(kernel.position))
             kind = _kind(kernel.activation_name, loss)
             if kind:
-                found[kernel.position] = Output(kind)
+                is_robust = _name_of(loss).endswith(_ROBUST_LOSSES)
+                found[kernel.position] = Output(kind, is_robust=is_robust)
     return found
 
 
@@ -282,8 +279,7 @@ def _kind(activation: str, loss: Any) -> str | None:
         return "softmax"
     if activation == "sigmoid":
         return "sigmoid"
-    name = loss if isinstance(loss, str) else getattr(loss, "__name__", None)
-    name = (name or type(loss).__name__).replace("_", "").lower()
+    name = _name_of(loss)
     if activation != "linear":
         return None
     if name.endswith(_SOFTMAX_LOSSES):
@@ -291,6 +287,11 @@ def _kind(activation: str, loss: Any) -> str | None:
     if name.endswith(_SIGMOID_LOSSES):
         return "sigmoid"
     return "values" if name.endswith(_VALUE_LOSSES) else None
+
+
+def _name_of(loss: Any) -> str:
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", None)
+    return (name or type(loss).__name__).replace("_", "").lower()
 
 
 def _misnamed(received: str, named: Mapping[str, Any]) -> str:

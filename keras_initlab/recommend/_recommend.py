@@ -78,18 +78,20 @@ def recommend(
             data. The table of the policy `"rules"` does not ask for it.
         data: inputs to measure `input_std` on instead, each input's own: an array
             `(examples, ...)`; for several inputs a list or tuple of arrays, or a dict
-            by name; a tuple `(inputs, targets)` as for `fit`; or a data set, as
-            `tf.data.Dataset`, `PyDataset` or `DataLoader`, of which the first batch
-            does. For a model of two inputs, two arrays are these. Inputs that only
-            embeddings read are no signal. Targets tell what outputs start at: the bias
-            at the logarithm of the classes' shares, where these differ by more than
-            chance, or at the mean of values, whose kernel starts at a share of their
-            spread. Those that fit no output tell nothing. Where theory does not know
-            what kernels read, the model runs once on them to measure it; without data
-            it runs on inputs made to what it takes, which tell nothing of kernels
-            behind preprocessing and frozen ones. For a run, of arrays of more than 256
-            examples as many are taken, evenly spread. The policy `"calibrated"` needs
-            it; for `"rules"` only its shapes count.
+            by name; a tuple `(inputs, targets)` or `(inputs, targets, weights)` as for
+            `fit`; or a data set, as `tf.data.Dataset`, `PyDataset` or `DataLoader`, of
+            which the first batch does. For a model of two inputs, two arrays are these.
+            Inputs that only embeddings read are no signal. Targets tell what outputs
+            start at: the bias at the logarithm of the classes' shares, where these
+            differ by more than chance, or at the mean of values (the median for
+            absolute errors), whose kernel starts at a share of their spread. Those that
+            fit no output, or are no finite numbers, tell nothing; nor do the classes in
+            the first batch of a data set, if some are missing there. Where theory does
+            not know what kernels read, the model runs once on them to measure it;
+            without data it runs on inputs made to what it takes, which tell nothing of
+            kernels behind preprocessing and frozen ones. For a run, of arrays of more
+            than 256 examples as many are taken, evenly spread. The policy
+            `"calibrated"` needs it; for `"rules"` only its shapes count.
         class_priors: the share of each class, at which the output's bias starts,
             whatever targets in `data` tell:
             probabilities that sum to 1 for a softmax, one per unit for sigmoids; a
@@ -105,7 +107,8 @@ def recommend(
         UnsupportedModelError: if it is no model, or its `call` cannot be traced.
         NoKernelsError: if no layer has a kernel.
         ValueError: for an argument out of range, `input_std` beside `data`, data that
-            is missing, empty, not finite or not of the model's shapes, or class priors
+            is missing, empty, not finite or not of the model's shapes, another number
+            of targets than of examples, or class priors
             that fit no output.
 
     Example:
@@ -155,7 +158,7 @@ def _recommend(
     outputs = meant_outputs(model, inspection)
     offsets = log_priors(model, inspection, outputs, class_priors)
     if batch is not None and batch.y is not None:
-        told = Targets(model, inspection, outputs, batch.y, gives_batches(data))
+        told = Targets(model, inspection, outputs, batch, gives_batches(data))
         outputs, offsets = told.outputs, {**told.offsets, **offsets}
     if policy == "rules":
         choices, record = rules_choices(inspection)

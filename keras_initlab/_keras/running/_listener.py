@@ -86,7 +86,8 @@ class Listener:
         if self.is_open(cell, "kernel"):
             self._is_in_cell = True
             try:
-                cell_product(cell, ops.cast(inputs, cell.compute_dtype), cell.kernel)
+                kernel = variable_of(cell, "kernel")
+                cell_product(cell, ops.cast(inputs, cell.compute_dtype), kernel)
             finally:
                 self._is_in_cell = False
         self.on_recurrent(cell, "recurrent_kernel")
