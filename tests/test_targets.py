@@ -25,6 +25,11 @@ def last(advice):
     return list(advice)[-1]
 
 
+def offset(row):
+    assert row.bias_offset is not None
+    return np.array(row.bias_offset)
+
+
 def numbers(tensor):
     return np.asarray(ops.convert_to_numpy(tensor), "float64")
 
@@ -84,7 +89,7 @@ def test_images_as_targets_have_a_mean_for_each_channel():
     model.compile("adam", "mse")
     y = np.random.default_rng(0).normal(size=(20, 6, 6, 2)) * [1, 2] + [5, -3]
     advice = recommend(model, data=(np.ones((20, 6, 6, 2), "float32"), y))
-    np.testing.assert_allclose(last(advice).bias_offset, [5, -3], atol=0.3)
+    np.testing.assert_allclose(offset(last(advice)), [5, -3], atol=0.3)
 
 
 def test_several_outputs_by_name_and_in_order():
@@ -97,7 +102,7 @@ def test_several_outputs_by_name_and_in_order():
     rows = recommend(model, data=(X, {"label": CLASSES, "price": VALUES}))
     offsets = {row.kernel.layer.name: row.bias_offset for row in rows}
     assert offsets["price"] == pytest.approx([VALUES.mean()], rel=1e-4)
-    assert np.argmax(offsets["label"]) == 0
+    assert np.argmax(np.array(offsets["label"])) == 0
     listed = keras.Model(inputs, [label, price])
     listed.compile("adam", ["sparse_categorical_crossentropy", "mse"])
     rows = recommend(listed, data=(X, [CLASSES, VALUES]))
@@ -107,7 +112,7 @@ def test_several_outputs_by_name_and_in_order():
 def test_priors_that_are_given_count():
     model = network(3, "sparse_categorical_crossentropy", "softmax")
     advice = recommend(model, data=(X, CLASSES), class_priors=[0.2, 0.2, 0.6])
-    assert np.argmax(last(advice).bias_offset) == 2
+    assert np.argmax(offset(last(advice))) == 2
 
 
 def batches(y):
@@ -146,7 +151,7 @@ def test_examples_without_weight_do_not_count():
     assert row.bias_offset == pytest.approx([np.median(counted)], rel=1e-4)
     model = network(3, "sparse_categorical_crossentropy", "softmax")
     row = last(recommend(model, data=(X, CLASSES, np.where(CLASSES == 2, 7.0, 1.0))))
-    shares = np.exp(row.bias_offset)
+    shares = np.exp(offset(row))
     np.testing.assert_allclose(shares, np.array([0.7, 0.2, 0.7]) / 1.6, atol=0.01)
     model = network(1, "binary_crossentropy", "sigmoid")
     row = last(recommend(model, data=(X, weights, np.where(weights, 3.0, 1.0))))
