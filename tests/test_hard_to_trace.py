@@ -301,8 +301,8 @@ def test_layers_that_are_heard_alike_start_differently():
             self.dense = [layers.Dense(8, name=f"alike_{i}") for i in range(3)]
 
         def call(self, x):
-            # Each reads a copy of its own, of which only the values are known.
-            one, *others = (dense(relu(x)) for dense in self.dense)
+            # All read what the layer is given, as an attention's query and key do.
+            one, *others = (relu(dense(x)) for dense in self.dense)
             return functools.reduce(add, others, one)
 
     model = Outer(Alike())

@@ -188,8 +188,12 @@ class SignalPolicy:
 
     def _state_std(self, kernel: KernelRecord) -> float:
         """The rms of a cell's state, by what its input kernel gives."""
-        given = self.stds.get(kernel.position - 1, 1.0)
-        return math.sqrt(state_moment(kernel, given))
+        given = (
+            self.stds.get(other.position, 1.0)
+            for other in self.inspection.kernels
+            if other.layer is kernel.layer and other.role == "recurrent input"
+        )
+        return math.sqrt(state_moment(kernel, next(given, 1.0)))
 
     def _carrying_source(self, kernel: KernelRecord) -> KernelRecord | None:
         """The kernel before it in its stretch, or None at the stretch's start."""

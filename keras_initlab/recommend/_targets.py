@@ -2,8 +2,8 @@
 
 An output whose bias starts at the logarithm of what it will see most, or at the mean of
 what it is to predict, need not spend its first steps on learning that. Values in units
-of their own moreover start at a share of their spread: a kernel that is too small by a
-factor of a hundred takes about that many times as long to grow under Adam.
+of their own moreover start at a share of their spread: Adam changes an entry by about
+the rate in each step, so a kernel far too small for them takes long to grow.
 """
 
 from __future__ import annotations

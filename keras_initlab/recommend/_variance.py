@@ -25,8 +25,8 @@ _SWITCH = "Fedus et al. 2021, Switch Transformer, 2101.03961, sec. 2.4"
 ROUTER_VARIANCE = 0.1
 
 # Times Glorot's std: of what gives logits and of what feeds gates. Chosen between 1, 3
-# and no bound on the fitted half of `tests/benchmarks/networks`: text networks learn
-# better with 1 and 3 than without, others alike.
+# and no bound on the fitted half of `tests/benchmarks/networks`: three text networks
+# learn better with 1 and with 3 than without.
 LARGEST = 3.0
 
 _ATTENTION = {
