@@ -15,6 +15,7 @@ from keras_initlab import (
     recommend,
     reinitialize,
 )
+from keras_initlab.recommend import _apply
 
 
 def to_numpy(variable):
@@ -579,6 +580,25 @@ def test_a_failing_assignment_changes_nothing(monkeypatch):
         advice.apply(seed=0)
     assert len(calls) > 3
     assert_same(model, before)
+
+
+def test_new_values_are_written_before_the_next_are_drawn(monkeypatch):
+    """A large model's new values would else all be held at once."""
+    model = convnet()
+    kernels = [row.kernel.variable for row in recommend(model)]
+    before = [to_numpy(kernel) for kernel in kernels]
+    drawn, written = _apply.drawn, []
+
+    def noting(row, *args, **kwargs):
+        written.append(
+            [np.any(to_numpy(k) != b) for k, b in zip(kernels, before, strict=True)]
+        )
+        return drawn(row, *args, **kwargs)
+
+    monkeypatch.setattr(_apply, "drawn", noting)
+    recommend(model).apply(seed=0)
+    count = len(kernels)
+    assert written[-count:] == [[k < now for k in range(count)] for now in range(count)]
 
 
 # --- The optimizer -------------------------------------------------------------------

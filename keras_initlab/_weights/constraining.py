@@ -8,7 +8,7 @@ value. It leaves a kernel alone whose norm is 1, if its vector is the singular o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -61,17 +61,17 @@ class Constraints:
         return constrained(variable, left)
 
     def with_states(
-        self, fresh: Sequence[tuple[Any, np.ndarray]]
-    ) -> list[tuple[Any, np.ndarray]]:
-        """Returns new values with those of the vectors that normalizers keep."""
-        found = {id(variable): (variable, values) for variable, values in fresh}
+        self, fresh: Iterable[tuple[Any, np.ndarray]]
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields new values, and last those of the vectors that normalizers keep."""
+        states = []
         for variable, values in fresh:
+            yield variable, values
             normalizer = self.normalizer(variable)
             if normalizer is not None:
                 vector = normalizer.vector_u
-                direction = _top(values)[1].astype(to_numpy(vector).dtype)
-                found[id(vector)] = vector, direction
-        return list(found.values())
+                states.append((vector, _top(values)[1].astype(to_numpy(vector).dtype)))
+        yield from states
 
 
 def constrained(variable: Any, values: np.ndarray) -> np.ndarray:

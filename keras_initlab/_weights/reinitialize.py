@@ -20,7 +20,6 @@ from ..inspection import check_parts
 from .choosing import chosen
 from .constraining import Constraints
 from .drawing import draw, draw_bias
-from .origins import note
 from .writing import Applied, fresh_slots, write
 
 
@@ -86,9 +85,7 @@ def reinitialize(
         fresh, drawn_by = _all_drawn(model, only, base)
     if reset_optimizer:
         fresh += fresh_slots(model)
-    applied = write(model, fresh, base)
-    note([variable for variable, _ in fresh], drawn_by, is_recommended=False)
-    return applied
+    return write(model, fresh, base, drawn_by, is_recommended=False)
 
 
 def _all_drawn(
@@ -109,7 +106,7 @@ def _all_drawn(
             lost.append(f"{place.variable.path} ({type(place.layer).__name__})")
     if lost:
         raise ValueError(_no_initializer(lost))
-    return constraints.with_states(fresh), drawn_by
+    return list(constraints.with_states(fresh)), drawn_by
 
 
 def _places(

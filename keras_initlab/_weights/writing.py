@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -17,9 +17,19 @@ from .._core.reports import Record, Report, new_table, printable
 from .._core.transaction import assign_all
 from .._keras.paths import variable_paths
 from .._keras.private import own_trainable
+from .origins import note
 
-Values = Sequence[tuple[Any, np.ndarray]]
+Values = Iterable[tuple[Any, np.ndarray]]
 _MOST_ROWS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class _Change:
+    """A variable, its former values, and the root mean square of the new ones."""
+
+    variable: Any
+    former: np.ndarray
+    after: float
 
 
 @dataclass(frozen=True)
@@ -62,18 +72,19 @@ class Applied(Report[Any]):
     """
 
     def __init__(
-        self, model: keras.Model, fresh: Values, seed: int, is_dry_run: bool = False
+        self,
+        model: keras.Model,
+        changes: Sequence[_Change],
+        seed: int,
+        is_dry_run: bool = False,
     ):
-        former = [(variable, kept(variable)) for variable, _ in fresh]
         self._model = weakref.ref(model)
         self._structure = structure(model)
-        self._former = [] if is_dry_run else former
-        self.changed = tuple(variable_paths(model, [one for one, _ in fresh]))
+        self._former = [] if is_dry_run else [(c.variable, c.former) for c in changes]
+        self.changed = tuple(variable_paths(model, [c.variable for c in changes]))
         self.variables = self._records = tuple(
-            Written(path, _root_mean_square(before), _root_mean_square(after))
-            for path, (_, before), (_, after) in zip(
-                self.changed, former, fresh, strict=True
-            )
+            Written(path, _root_mean_square(change.former), change.after)
+            for path, change in zip(self.changed, changes, strict=True)
         )
         self.magnitudes = {one.path: (one.before, one.after) for one in self._records}
         self.nbytes = sum(value.nbytes for _, value in self._former)
@@ -122,17 +133,45 @@ class Applied(Report[Any]):
         return f"{self.model_name}: {what} {done}, seed {self.seed}, {held}"
 
 
-def write(model: keras.Model, fresh: Values, seed: int) -> Applied:
-    """Writes all values; if one cannot be written, none stays."""
-    applied = Applied(model, fresh, seed)
-    pairs = zip(applied._former, fresh, strict=True)
-    assign_all((one, former, value) for (one, former), (_, value) in pairs)
-    return applied
+def write(
+    model: keras.Model,
+    fresh: Values,
+    seed: int,
+    drawn_by: Mapping[int, Any],
+    is_recommended: bool,
+) -> Applied:
+    """Writes all values and notes where they are from; if one cannot be, none stays.
+
+    Args:
+        model: the model that has the variables.
+        fresh: variables and their new values. Those that a generator makes are written
+            one by one, and never all held.
+        seed: what they were drawn from.
+        drawn_by: what drew them, by the variable's id.
+        is_recommended: whether this package chose initializer or scale.
+    """
+    changes: dict[int, _Change] = {}
+
+    def written() -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+        for variable, values in fresh:
+            change = _change(variable, values)
+            first = changes.get(id(variable), change)
+            changes[id(variable)] = replace(first, after=change.after)
+            yield variable, first.former, values
+
+    assign_all(written())
+    note([change.variable for change in changes.values()], drawn_by, is_recommended)
+    return Applied(model, list(changes.values()), seed)
 
 
 def plan(model: keras.Model, fresh: Values, seed: int) -> Applied:
     """Tells what `write` would write, without writing it."""
-    return Applied(model, fresh, seed, is_dry_run=True)
+    changes = {id(variable): _change(variable, values) for variable, values in fresh}
+    return Applied(model, list(changes.values()), seed, is_dry_run=True)
+
+
+def _change(variable: Any, values: np.ndarray) -> _Change:
+    return _Change(variable, kept(variable), _root_mean_square(values))
 
 
 def fresh_slots(model: Any) -> list[tuple[Any, np.ndarray]]:

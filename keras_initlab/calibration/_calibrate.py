@@ -24,7 +24,6 @@ from .._keras.kinds import Kernel, check_built, kernels
 from .._keras.unchanged import unchanged
 from .._weights.choosing import chosen
 from .._weights.drawing import draw
-from .._weights.origins import note
 from .._weights.trained import check_untrained
 from .._weights.writing import write
 from ..initializers import Orthogonal
@@ -166,9 +165,7 @@ def calibrate(
             training=training,
         )
     rows = [run.rows[id(kernel.variable)] for kernel in meant]
-    fresh = run.changed()
-    applied = write(model, fresh, base)
-    note([variable for variable, _ in fresh], {}, is_recommended=True)
+    applied = write(model, run.changed(), base, {}, is_recommended=True)
     return Calibrated(applied, rows)
 
 

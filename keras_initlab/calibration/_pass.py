@@ -131,7 +131,7 @@ class Pass(Listener):
         if not any(map(self._constraints.normalizer, self._changed.values())):
             return values
         on_host = [(one, to_numpy(value)) for one, value in values]
-        return self._constraints.with_states(on_host)
+        return list(self._constraints.with_states(on_host))
 
     def _close(self, key: int, found: Scaling) -> None:
         kernel = self._open.pop(key)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -15,7 +16,6 @@ from .._keras.unchanged import unchanged
 from .._weights.choosing import chosen
 from .._weights.constraining import Constraints, constrained
 from .._weights.drawing import draw, draw_bias
-from .._weights.origins import note
 from .._weights.trained import check_untrained
 from .._weights.writing import Applied, fresh_slots, plan, write
 from ..calibration import Calibrated, CalibratedKernel
@@ -44,29 +44,33 @@ def apply_rows(
     base = _seeds.fresh() if seed is None and not dry_run else seed
     candidates = [row for row in rows if row.initializer is not None]
     meant = [row for row in chosen(rows, only, _path) if row.initializer is not None]
-    fresh: list[tuple[Any, np.ndarray]] = []
-    kernels = None
+    kernels, drawn_by = None, {}
     is_run = () if batch is None else (model,)
     with unchanged(*is_run):  # the seed of a dry run included
         base = _seeds.fresh() if base is None else base
         if not overwrite:
             check_untrained(model, meant, is_part=len(meant) < len(candidates))
-        constraints, drawn_by = Constraints(model), {}
-        for row in meant:
-            fresh += drawn(row, base, constraints, drawn_by)
-            fresh += _moving_variance(row)
-        fresh = constraints.with_states(fresh)
+        fresh = _fresh(meant, base, Constraints(model), drawn_by)
         if batch is not None:
-            fresh, kernels = calibrated(model, meant, fresh, batch)
+            fresh, kernels = calibrated(model, meant, list(fresh), batch)
             _forget_scaled(drawn_by, meant, kernels)
     if reset_optimizer:
-        fresh += fresh_slots(model)
-    if dry_run:
-        applied = plan(model, fresh, base)
-    else:
-        applied = write(model, fresh, base)
-        note([one for one, _ in fresh], drawn_by, is_recommended=True)
+        fresh = itertools.chain(fresh, fresh_slots(model))
+    with unchanged():
+        if dry_run:
+            applied = plan(model, fresh, base)
+        else:
+            applied = write(model, fresh, base, drawn_by, is_recommended=True)
     return applied if kernels is None else Calibrated(applied, kernels)
+
+
+def _fresh(
+    rows: Sequence[Row], base: int, constraints: Constraints, drawn_by: dict[int, Any]
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """The new values of all rows, each drawn when it is asked for."""
+    for row in rows:
+        values = [*drawn(row, base, constraints, drawn_by), *_moving_variance(row)]
+        yield from constraints.with_states(values)
 
 
 def _forget_scaled(

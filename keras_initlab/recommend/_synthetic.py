@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from .._keras.inputs import fitted
-from .._keras.private import functional_of, inputs_struct
+from .._keras.private import functional_of, has_nodes, inputs_struct
 from ..inspection import (
     LARGEST,
     SIZE,
@@ -22,13 +22,15 @@ from ..inspection import (
     KernelRecord,
     Merge,
     filled,
+    is_custom,
+    operations_in_sight,
     sizes_to_try,
     symbolic_inputs,
 )
 
 _NUMBERS = 2**17  # in one input, about
 _TOKENS = 2**8  # in all examples, about: each may become as many logits as a vocabulary
-_FEWEST, _MOST = 2, 32  # examples
+_MOST = 32  # examples
 
 
 def synthetic_inputs(
@@ -42,7 +44,7 @@ def synthetic_inputs(
         std: of the inputs that are a signal.
     """
     wanted = _wanted(model)
-    rows = _rows(inspection)
+    rows, fewest = _rows(inspection), _fewest(model)
     flat = keras.tree.flatten(wanted)
     is_open = any(size is None for one in flat for size in one.shape[1:])
     tables = (one.shape for one in inspection.kernels if one.role == "embedding")
@@ -54,13 +56,28 @@ def synthetic_inputs(
             return
         is_signal = any(_is_signal(one.dtype) for one in flat)
         most = _NUMBERS if is_signal else _TOKENS
-        examples = max(_FEWEST, min(_MOST, most // max(1, largest)))
+        examples = max(fewest, min(_MOST, most // max(1, largest)))
         rng = np.random.default_rng(0)
         arrays = [
             _array((examples, *shape), one.dtype, rows.get(number), std, rng)
             for number, (shape, one) in enumerate(zip(shapes, flat, strict=True))
         ]
         yield fitted(model, keras.tree.pack_sequence_as(wanted, arrays), "data")
+
+
+def _fewest(model: Any) -> int:
+    """How many examples a run needs: two where they may be normalized together."""
+    is_alone = all(_is_alone(operation) for _, operation in operations_in_sight(model))
+    return 1 if is_alone and has_nodes(functional_of(model)) else 2
+
+
+def _is_alone(operation: Any) -> bool:
+    """Whether an operation surely computes each example by itself."""
+    if not isinstance(operation, keras.Layer):
+        axes = keras.tree.flatten(getattr(operation, "axis", -1))
+        return None not in axes and 0 not in axes
+    by_batch = isinstance(operation, keras.layers.BatchNormalization)
+    return not by_batch and not is_custom(operation)
 
 
 def _wanted(model: Any) -> Any:

@@ -14,6 +14,8 @@ runs once to tell, and 1.5 for the layers. LLaMA and BERT, of 12 layers and 768 
 are KerasHub's and only measured where that is installed. With `--memory`, shown is by
 how much the process grows beyond what it took with the built model, in sizes of the
 model's weights (Linux only; each model in a process of its own; the bar is 2.0).
+Beside it stands what one call of the model takes, as in training on two examples: that
+much no run can do without.
 `--quick` only shows that it works, on small models.
 """
 
@@ -124,30 +126,49 @@ def resident(which):
     return int(line.split()[1]) * 1024
 
 
-def growth_of(name):
-    """By how many sizes of a model's weights the process grows at the most."""
+def growth_of(name, is_plain):
+    """By how much the process grows at the most, and the size of the weights.
+
+    If it is plain, nothing is recommended: the model is called as in training, on two
+    examples.
+    """
     model = chain(5, 8) if name == "chain" else built(name)
     weights = 4 * sum(math.prod(variable.shape) for variable in model.variables)
     gc.collect()
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the most
-    recommend(model).apply(seed=0)
-    most = resident("VmHWM") - before
-    return {"model": name, "weights": weights, "most": most, "ratio": most / weights}
+    if is_plain:
+        shapes = keras.tree.map_structure(lambda one: one.shape, model.input)
+        sizes = {None: 128}
+        x = keras.tree.map_shape_structure(
+            lambda shape: keras.ops.ones((2, *(sizes.get(n, n) for n in shape[1:]))),
+            shapes,
+        )
+        with keras.StatelessScope(state_mapping=[]):
+            model(x, training=True)
+    else:
+        recommend(model).apply(seed=0)
+    return resident("VmHWM") - before, weights
 
 
 def memory(names):
-    """`growth_of` of each model, in a process of its own."""
+    """`growth_of` of each model, and of a plain call, in processes of their own."""
     found = []
     for name in names:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found.append(pool.apply(growth_of, (name,)))
+        grown = []
+        for is_plain in (False, True):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                grown.append(pool.apply(growth_of, (name, is_plain)))
+        (most, weights), (plain, _) = grown
+        ratios = {"ratio": most / weights, "plain_ratio": plain / weights}
+        found.append({"model": name, "weights": weights, "most": most, **ratios})
     table = Table(title=f"memory of recommend and apply, {keras.backend.backend()}")
-    for column in ("model", "weights MB", "most MB", "ratio"):
+    for column in ("model", "weights MB", "most MB", "ratio", "a plain call's"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for row in found:
         sizes = [f"{row[part] / 1e6:,.0f}" for part in ("weights", "most")]
-        table.add_row(row["model"], *sizes, f"{row['ratio']:.2f}")
+        ratios = [f"{row[part]:.2f}" for part in ("ratio", "plain_ratio")]
+        table.add_row(row["model"], *sizes, *ratios)
     return found, table
 
 
