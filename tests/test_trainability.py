@@ -182,6 +182,65 @@ def test_arms_start_from_what_they_name(bench):
         assert np.mean(variances) == pytest.approx(factor, abs=0.05 * factor)
 
 
+@pytest.mark.whole
+@pytest.mark.parametrize("name", ["resnet 5", "mlp pyramid relu, dropout"])
+def test_zero_is_the_identity_or_part_of_a_hadamard_matrix(bench, name):
+    network = bench.NETWORKS[name]
+    model = network.build(bench.DEFAULT)
+    model.set_weights(bench.weights_for("zero", network, None, 0))
+    kernels = [one.kernel for one in model.layers if hasattr(one, "kernel")]
+    *inner, last = [keras.ops.convert_to_numpy(one) for one in kernels]
+    assert not last.any()
+    for kernel in inner:
+        window, (inputs, outputs) = kernel.shape[:-2], kernel.shape[-2:]
+        center = kernel[tuple(size // 2 for size in window)]
+        np.testing.assert_allclose(np.abs(kernel).sum(), np.abs(center).sum())
+        if not kernel.any():  # a branch ends in it
+            continue
+        products = center @ center.T  # Hadamard's: rows all alike in size, orthogonal
+        if inputs >= outputs:
+            assert set(np.unique(kernel)) <= {0, 1}
+            assert np.trace(products) == outputs
+        elif math.log2(outputs) == round(math.log2(outputs)):
+            np.testing.assert_allclose(products, 2 * np.eye(inputs), atol=1e-6)
+
+
+@pytest.mark.whole
+def test_fixup_ends_branches_in_zeros_and_shrinks_what_is_in_them(bench):
+    network = bench.NETWORKS["residual mlp 15 relu"]
+    kernels = [
+        one for one in bench.weights_for("fixup", network, None, 0) if one.ndim > 1
+    ]
+    first, *inner, last = kernels
+    assert not last.any()
+    closers, others = inner[1::2], inner[0::2]
+    assert len(closers) == len(others) == 15
+    assert not any(one.any() for one in closers)
+    for one in others:  # two layers in each of 15 branches: He's, times 15^(-1/2)
+        std = math.sqrt(2 / one.shape[0] / 15)
+        assert np.std(one) == pytest.approx(std, rel=0.1)
+    assert np.std(first) == pytest.approx(math.sqrt(2 / first.shape[0]), rel=0.1)
+    assert bench.weights_for("fixup", bench.NETWORKS["mlp 3 relu"], None, 0) is None
+
+
+@pytest.mark.whole
+def test_gradinit_scales_each_kernel_by_one_number(bench):
+    network = bench.NETWORKS["mlp 3 relu"]
+    data = network.data()
+    scaled = bench.weights_for("gradinit", network, data, 0)
+    if keras.backend.backend() != "jax":
+        assert scaled is None
+        return
+    default = bench.weights_for("default", network, data, 0)
+    model = network.build(bench.DEFAULT)
+    model.compile("adam", network.loss())
+    for one, other in zip(scaled, default, strict=True):
+        if one.ndim > 1:
+            factors = one / other
+            np.testing.assert_allclose(factors, factors.flat[0], rtol=1e-3)
+            assert factors.flat[0] != 1
+
+
 def test_a_third_is_trained_by_another_optimizer_too(bench):
     chosen = [name for name, _ in bench.cases(bench.NETWORKS, ["sgd"])]
     assert chosen == [n for n in bench.NETWORKS if zlib.crc32(n.encode()) % 3 == 0]
@@ -251,7 +310,7 @@ def test_the_readme_shows_the_results_that_are_on_file(bench, depth):
     options = bench.parsed(["--markdown"])
     for half in bench.HALVES:
         verdicts = bench.verdicts_on(half, bench.Results(options.results), options)
-        assert bench.as_markdown(verdicts, options.arms) in readme
+        assert bench.as_markdown(verdicts, bench.arms_in(verdicts)) in readme
         for sentence in bench.summary(verdicts):
             assert sentence in readme.replace("\n", " ")
     depths = depth.Results(FOLDER / "results" / "depth.jsonl")

@@ -6,11 +6,9 @@ all of that. Cross-entropy then starts near the log of the number of classes, ab
 which logits of std s cost s²/2, here 0.32. Smaller ones would start nearer still, and
 learn slower: what a step of the layers below changes reaches the logits through this
 kernel. Behind an average over positions, as in most networks for images, a good part of
-the logits is moreover the same for all examples.
-A class that is rare is known to be so at the start by the output's bias, log p for a
-softmax and log p/(1 − p) for a sigmoid. Values that a squared or absolute error judges
-start small for the same reason: of standardized ones, those of std s explain −s² of the
-variance.
+the logits is moreover the same for all examples. Values that a squared or absolute
+error judges start small for the same reason: of standardized ones, those of std s
+explain −s² of the variance.
 """
 
 from __future__ import annotations
@@ -20,9 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
-import numpy as np
 
-from .._core.errors import message
 from .._keras.private import (
     functional_of,
     history_of,
@@ -38,7 +34,6 @@ from ._variance import LARGEST
 _STDS = {"softmax": 0.8, "sigmoid": 0.8, "values": 0.3}
 
 _LOGIT_REFERENCE = "Goyal et al. 2017, 1706.02677, sec. 5.1"
-_PRIOR_REFERENCE = "Lin et al. 2017, 1708.02002, sec. 3.3"
 
 _STARTS = {
     "softmax": "softmax logits",
@@ -49,11 +44,6 @@ _LOSSES = {
     "softmax": "the log of the number of classes",
     "sigmoid": "log 2",
     "values": "the spread of the targets",
-}
-_OFFSETS = {
-    "softmax": "the classes' log-priors",
-    "sigmoid": "the classes' log-priors",
-    "values": "the targets' middle",
 }
 _ROBUST_LOSSES = ("meanabsoluteerror", "mae", "huber", "logcosh")
 _VALUE_LOSSES = ("meansquarederror", "mse", *_ROBUST_LOSSES)
@@ -131,26 +121,6 @@ def as_output(choice: Choice, output: Output | None, std: float) -> Choice:
     )
 
 
-def with_offsets(
-    choices: list[Choice],
-    offsets: Mapping[int, tuple[float, ...]],
-    outputs: Mapping[int, Output],
-) -> list[Choice]:
-    """Returns the choices with the biases that shares and means ask for."""
-    return [
-        choice
-        if position not in offsets or choice.initializer is None
-        else replace(
-            choice,
-            reason=f"{choice.reason}; the bias starts at "
-            f"{_OFFSETS[outputs[position].kind]}",
-            reference=f"{choice.reference}; {_PRIOR_REFERENCE}",
-            bias_offset=offsets[position],
-        )
-        for position, choice in enumerate(choices)
-    ]
-
-
 def output_names(model: Any, inspection: Inspection) -> dict[int, str]:
     """Returns the name of the model's output that each kernel gives, by position."""
     model = functional_of(model)
@@ -169,78 +139,6 @@ def output_names(model: Any, inspection: Inspection) -> dict[int, str]:
                 found[position_of[id(layer)]] = name
                 break
     return found
-
-
-def log_priors(
-    model: Any, inspection: Inspection, outputs: Mapping[int, Output], priors: Any
-) -> dict[int, tuple[float, ...]]:
-    """Returns what the biases of output kernels start at, by position.
-
-    Args:
-        model: the model.
-        inspection: its kernels.
-        outputs: what `meant_outputs` returns.
-        priors: the share of each class, or a dict of them by the output's name.
-
-    Raises:
-        ValueError: for priors that are no probabilities, fit no output, or an output
-            without a bias.
-    """
-    if priors is None:
-        return {}
-    names = output_names(model, inspection)
-    named = {}
-    for position, output in outputs.items():
-        if not output.is_logits:
-            continue
-        kernel = inspection.kernels[position]
-        named[names.get(position, kernel.layer.name)] = kernel
-    if not isinstance(priors, Mapping):
-        if len(named) != 1:
-            raise ValueError(_misnamed(f"priors for one of {len(named)}", named))
-        priors = dict.fromkeys(named, priors)
-    unknown = [name for name in priors if name not in named]
-    if unknown:
-        raise ValueError(_misnamed(f"class_priors for {unknown}", named))
-    return {
-        named[name].position: _log_odds(named[name], outputs, given)
-        for name, given in priors.items()
-    }
-
-
-def _log_odds(
-    kernel: KernelRecord, outputs: Mapping[int, Output], given: Any
-) -> tuple[float, ...]:
-    """The bias at which the output gives these shares."""
-    shares = np.atleast_1d(np.asarray(given, dtype="float64"))
-    is_softmax = outputs[kernel.position].kind == "softmax"
-    is_open = bool(np.all((shares > 0) & (shares < 1)))
-    units = kernel.shape[-1]
-    whole = not is_softmax or abs(shares.sum() - 1) < 1e-3
-    if shares.shape != (units,) or not is_open or not whole:
-        summed = " that sum to 1" if is_softmax else ""
-        raise ValueError(
-            message(
-                f"`class_priors` must be {units} probabilities between 0 and 1"
-                f"{summed} for output {kernel.layer.name!r}.",
-                f"class_priors={_short(given)}",
-            )
-        )
-    if kernel.bias is None or tuple(kernel.bias.shape) != (units,):
-        raise ValueError(
-            message(
-                "`class_priors` need an output with a trainable bias.",
-                f"output {kernel.layer.name!r} without one",
-                "Build it with `use_bias=True`.",
-            )
-        )
-    return logits_at(shares, is_softmax)
-
-
-def logits_at(shares: np.ndarray, is_softmax: bool) -> tuple[float, ...]:
-    """Returns the logits of classes of these shares."""
-    log_odds = np.log(shares) if is_softmax else np.log(shares / (1 - shares))
-    return tuple(float(f"{value:.6g}") for value in log_odds)
 
 
 def _back(tensor: Any) -> Iterator[Any]:
@@ -292,18 +190,3 @@ def _kind(activation: str, loss: Any) -> str | None:
 def _name_of(loss: Any) -> str:
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", None)
     return (name or type(loss).__name__).replace("_", "").lower()
-
-
-def _misnamed(received: str, named: Mapping[str, Any]) -> str:
-    names = ", ".join(map(repr, sorted(named))) or "none"
-    return message(
-        "`class_priors` must be the shares of one output's classes, or a dict by "
-        "the names of outputs that give probabilities.",
-        received,
-        f"The outputs that do are: {names}.",
-    )
-
-
-def _short(given: Any) -> str:
-    text = repr(given).replace("\n", " ")
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -24,7 +24,8 @@ from ._chain import chain_widths
 from ._choice import Choice
 from ._inputs import InputScale, input_scale
 from ._measured import measure
-from ._outputs import log_priors, meant_outputs, with_offsets
+from ._outputs import meant_outputs
+from ._priors import log_priors, with_offsets
 from ._recommendation import Recommendation
 from ._row import make_row
 from ._rules import recommend_widths, rules_choices

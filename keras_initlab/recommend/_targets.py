@@ -20,7 +20,8 @@ from .._core.errors import message
 from .._keras.batch import Batch
 from .._keras.private import functional_of
 from ..inspection import Inspection, KernelRecord
-from ._outputs import Output, logits_at, output_names
+from ._outputs import Output, output_names
+from ._priors import logits_at
 
 _CHANCE = 4.0  # standard deviations by which shares differ that differ
 _QUARTILES = 1.349  # standard deviations between those of a normal distribution

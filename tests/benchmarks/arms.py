@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import published
 from networks import DEFAULT, Network
 
 import keras_initlab as initlab
@@ -41,15 +42,45 @@ def ours(network: Network, data: Any, seed: int) -> keras.Model:
     return model
 
 
+def zero(network: Network, data: Any, seed: int) -> keras.Model:
+    """ZerO: identities and parts of Hadamard matrices (2110.12661)."""
+    model = network.build(DEFAULT)
+    published.zero(model)
+    return model
+
+
+def fixup(network: Network, data: Any, seed: int) -> keras.Model:
+    """Fixup, without its additional scalars (1901.09321)."""
+    model = network.build(DEFAULT)
+    published.fixup(model, seed)
+    return model
+
+
+def gradinit(network: Network, data: Any, seed: int) -> keras.Model:
+    """GradInit, from Keras's initializers and on the data to train on (2102.08098)."""
+    model = network.build(DEFAULT)
+    published.gradinit(model, network, data, seed)
+    return model
+
+
 ARMS: dict[str, Callable[[Network, Any, int], keras.Model]] = {
     "default": default,
     "textbook": textbook,
     "calibrated": calibrated,
     "ours": ours,
+    "zero": zero,
+    "fixup": fixup,
+    "gradinit": gradinit,
 }
 
 
-def weights_for(arm: str, network: Network, data: Any, seed: int) -> list[Any]:
-    """What a user would have after building a network this way."""
+def weights_for(arm: str, network: Network, data: Any, seed: int) -> list[Any] | None:
+    """What a user would have after building a network this way.
+
+    None for a published start that says nothing of such a network.
+    """
     keras.utils.set_random_seed(seed)
-    return ARMS[arm](network, data, seed).get_weights()
+    try:
+        return ARMS[arm](network, data, seed).get_weights()
+    except published.NotForThisError:
+        return None

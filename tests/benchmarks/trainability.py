@@ -1,6 +1,7 @@
 """Trainability: many networks, each trained from several starts at several rates.
 
-Every network of `networks/` is trained from each start (*arm*), at the Adam rates 3e-4,
+Every network of `networks/` is trained from each start (*arm*) that says something of
+its kind, at the Adam rates 3e-4,
 1e-3 and 3e-3, from three seeds, all with the same budget; a third of them, chosen by
 their name, at three rates of SGD with momentum 0.9 too. Gradients are clipped to global
 norm 1. An arm is judged at its best rate (`verdicts.py`): by its final test score, by
@@ -115,6 +116,8 @@ def train(case, options, results):
         key = run["arm"], run["seed"]
         if key not in starts:
             starts = {key: weights_for(run["arm"], network, data, run["seed"])}
+        if starts[key] is None:  # a start for networks of another kind
+            continue
         outcome = outcome_of(run, trained, starts[key], data)
         results.add(run, outcome)
         told = run["arm"], run["rate"], run["seed"], outcome["score"]
@@ -244,16 +247,23 @@ def verdicts_on(half, results, options):
     return [verdict for verdict in found if verdict.arms]
 
 
+def arms_in(verdicts):
+    """The arms that were trained on some of these cases."""
+    found = {arm for verdict in verdicts for arm in verdict.arms}
+    return [arm for arm in ARMS if arm in found]
+
+
 def show(options, results):
     shown = {}
     for half in options.halves:
         verdicts = shown[half] = verdicts_on(half, results, options)
+        arms = arms_in(verdicts)
         if options.markdown:
-            print(f"The {half} half", "", as_markdown(verdicts, options.arms), sep="\n")
+            print(f"The {half} half", "", as_markdown(verdicts, arms), sep="\n")
             print("", *summary(verdicts), "", sep="\n")
         else:
             console = Console(width=120)
-            console.print(as_table(verdicts, options.arms, half))
+            console.print(as_table(verdicts, arms, half))
             console.print(*summary(verdicts), sep="\n")
     return shown
 
