@@ -14,6 +14,8 @@ import pytest
 import tiers
 from hostile_report import HostileReport
 
+from keras_initlab.recommend import _keeping
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "hostile(*names): hostile input to public names")
@@ -40,6 +42,12 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def nothing_is_kept(monkeypatch):
+    """Has the policy choose for every kernel; `test_keeping.py` has what is kept."""
+    monkeypatch.setattr(_keeping, "NEAR", 0.5)
 
 
 @pytest.fixture

@@ -222,6 +222,9 @@ def fresh():
     return stack("relu", "relu")
 
 
+pytestmark = pytest.mark.usefixtures("nothing_is_kept")
+
+
 def test_a_kernel_is_held_against_what_drew_it():
     model = fresh()
     assert drawn_by(model) == ["GlorotUniform"] * 3

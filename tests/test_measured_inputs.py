@@ -16,6 +16,8 @@ from test_signal_policy import by_role, std_of
 from keras_initlab import recommend
 from keras_initlab.recommend._choice import MEASURED
 
+pytestmark = pytest.mark.usefixtures("nothing_is_kept")
+
 SCALE = 90.0
 
 

@@ -11,7 +11,10 @@ from zoo import built, without_draws
 from keras_initlab import recommend
 from keras_initlab.initializers import Orthogonal
 
-pytestmark = pytest.mark.slow_on_jax  # golden reports say that all agree
+pytestmark = [
+    pytest.mark.slow_on_jax,  # golden reports say that all agree
+    pytest.mark.usefixtures("nothing_is_kept"),
+]
 
 INPUT = "recurrent input"
 
@@ -86,8 +89,24 @@ def test_branches_follow_the_scale_of_their_stream():
     assert np.median(ratios) == pytest.approx(1, rel=0.2)
     for row in by_role(advice, "attention output"):
         assert row.kernel.branches == 4
-        assert row.std == pytest.approx(0.3 * math.sqrt(2 / 8 / 8), 1e-4)
+        # The stream's variance, 0.3² · 2/8, is less than 100 epsilons of 0.001.
+        assert row.std == pytest.approx(math.sqrt(100 * 1e-3 / 8), 1e-4)
         assert "GPT-2" in row.reference
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 1e-3, 1e-2])
+def test_branches_count_a_stream_as_no_smaller_than_an_epsilon_lets_through(epsilon):
+    """A stream of looked-up rows, of std 0.03."""
+    x = layers.Embedding(9, 16)(inputs := Input((8,), dtype="int32"))
+    for _ in range(2):
+        y = layers.Dense(32, "gelu")(layers.LayerNormalization(epsilon=epsilon)(x))
+        x = x + layers.Dense(16)(y)
+    model = keras.Model(inputs, layers.LayerNormalization(epsilon=epsilon)(x))
+    closers = [row for row in recommend(model) if row.role == "residual branch"]
+    assert len(closers) == 2
+    for row in closers:
+        stream = max(0.03**2, 100 * epsilon)
+        assert row.std == pytest.approx(math.sqrt(stream / 4), rel=0.01)
 
 
 # --- Attention, gates, cells ---------------------------------------------------------

@@ -67,11 +67,11 @@ def known_draw(root: Any, kernel: Kernel) -> tuple[Any, float | None]:
     own = initializer_of(kernel)
     drawn = drawn_by(root, kernel, own)
     if drawn is None and noted(kernel.variable) is None and _keeps_no_seed(own, kernel):
-        theory = _std(own, kernel)
+        theory = std_by_formula(own, kernel)
         values = to_numpy(kernel.variable).astype("float64")
         if theory is not None and not is_off(float(values.std()), theory, values.size):
             return own, theory
-    return drawn, _std(drawn, kernel)
+    return drawn, std_by_formula(drawn, kernel)
 
 
 def standard_error(theory: float, count: int) -> float:
@@ -100,10 +100,11 @@ def theoretical_std_on(initializer: Any, shape: Sequence[int]) -> float | None:
     """The same for an initializer that draws this shape, and no layer's kernel."""
     given = _axes_given(initializer)
     axes = read_axes(len(shape), *(given or ()))
-    return _std(initializer, Kernel(None, None, "kernel", axes, tuple(shape)))
+    return std_by_formula(initializer, Kernel(None, None, "kernel", axes, tuple(shape)))
 
 
-def _std(initializer: Any, kernel: Kernel) -> float | None:
+def std_by_formula(initializer: Any, kernel: Kernel) -> float | None:
+    """The std that an initializer gives a kernel, None if it has no formula for it."""
     rule = _rule_for(initializer)
     return None if rule is None else rule(initializer, kernel)
 

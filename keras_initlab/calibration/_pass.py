@@ -40,8 +40,6 @@ class Pass(Listener):
 
     Attributes:
         rows: what became of each kernel, by the variable's id.
-        read: mean squares of what each kernel reads, call by call, by the variable's
-            id, if it is only to look.
         samples: some of what each that was scaled computes, if that is to be checked.
     """
 
@@ -54,11 +52,12 @@ class Pass(Listener):
         constraints: Constraints,
         obeying: Mapping[int, Any],
         is_to_check: bool = False,
-        is_look: bool = False,
+        read: dict[int, list[float]] | None = None,
     ):
         super().__init__(kernels)
         self.rows: dict[int, CalibratedKernel] = {}
-        self.read: dict[int, list[float]] = {}
+        self._read = read
+        is_look = read is not None
         self._looked_at = {id(k.variable): k for k in kernels} if is_look else {}
         self.samples: dict[int, np.ndarray] = {}
         self._is_to_check = is_to_check
@@ -76,8 +75,8 @@ class Pass(Listener):
         try:
             if self.is_in_loop:
                 raise OutOfSightError
-            if self._looked_at and product.read is not None:
-                read = self.read.setdefault(id(kernel.variable), [])
+            if self._read is not None and product.read is not None:
+                read = self._read.setdefault(id(kernel.variable), [])
                 read.append(mean_square(product.read))
             if id(kernel.variable) not in self._open:
                 return product.output

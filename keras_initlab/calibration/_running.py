@@ -30,7 +30,7 @@ def one_pass(
     starts: Mapping[int, Any],
     training: bool = False,
     normalizes_by_batch: bool = False,
-    is_look: bool = False,
+    looked_at: dict[int, list[float]] | None = None,
 ) -> Pass:
     """Returns the finished pass, from which new values and rows can be read.
 
@@ -47,22 +47,25 @@ def one_pass(
             the others begin with their own.
         training: the mode in which the model runs.
         normalizes_by_batch: whether batch normalization alone runs as in training.
-        is_look: whether the values are not to be kept. What kernels read is noted
-            then, and no model runs once more to find kernels that do not compute in
-            proportion to their values.
+        looked_at: given if the values are not to be kept: where the mean squares of
+            what each kernel reads are noted, call by call, by the variable's id, before
+            it is asked what is wanted. No model then runs once more to find kernels
+            that do not compute in proportion to their values.
     """
     constraints = Constraints(model)
     obeying = _obeying(kernels, reasons, starts, constraints)
     values = list(_values(model, kernels, {**starts, **obeying}))
     scope = keras.StatelessScope(state_mapping=values)
     # A `call` of the user's own may use a kernel before it is heard, or twice.
-    is_own = not is_look and not all(map(runs_own_code_of_keras, all_layers(model)))
-    run = Pass(kernels, reasons, wanted, scope, constraints, obeying, is_own, is_look)
+    is_own = not all(map(runs_own_code_of_keras, all_layers(model)))
+    is_to_check = is_own and looked_at is None
+    given = kernels, reasons, wanted, scope, constraints, obeying
+    run = Pass(*given, is_to_check, looked_at)
     set_hooks = normalizing_by_batch(model) if normalizes_by_batch else []
     rewind = rewinding()
     _hear(model, batch, run, scope, set_hooks, training)
     run.finish()
-    if not is_own:
+    if not is_to_check:
         return run
     rewind()
     check = Check(kernels, run.samples)

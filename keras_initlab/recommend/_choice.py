@@ -27,6 +27,7 @@ class Choice:
             layer's log-priors. None for what the layer starts it at.
         moving_variance: of the batch normalization after it, which is to start at
             what the kernel gives. None where there is none.
+        is_kept: whether the initializer is the one that the layer has.
     """
 
     initializer: Any
@@ -40,6 +41,7 @@ class Choice:
     bias_offset: tuple[float, ...] | None = None
     std: float = 1.0
     moving_variance: float | None = None
+    is_kept: bool = False
 
 
 # What a confidence rests on; see `Row`.

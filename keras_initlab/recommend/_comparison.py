@@ -15,6 +15,7 @@ from .._core.errors import message
 from .._core.reports import Record, Report, new_table
 from ._apply import kernel_values
 from ._grouping import skeleton, spanned
+from ._labels import initializer_label
 from ._normal import PLAIN
 from ._report import (
     add_blocks,
@@ -23,7 +24,7 @@ from ._report import (
     notes,
     shown_paths,
 )
-from ._row import Row, initializer_label
+from ._row import Row
 
 
 @dataclass(frozen=True)

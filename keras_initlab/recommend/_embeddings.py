@@ -1,11 +1,12 @@
 """Embeddings: tables whose rows are looked up, and learned tokens and places.
 
 A looked-up row has fan_in 1, so its scale is its output's, and what reads it makes up
-for that. It is small: a step moves a row by the rate, however large it is, and most
-rows are looked up in few steps. Summed ones share the variance; one that is added to
-what a kernel computes, as places to the patches of an image, has to weigh as much as
-that. One that is also the output's kernel has to serve there too, as a matrix that
-reads d units; those it is added to follow it, so that words and places weigh the same.
+for that, as far as the rows do not soon outgrow it. It is small: a step moves a row by
+the rate, however large it is, and most rows are looked up in few steps. Summed ones
+share the variance; one that is added to what a kernel computes, as places to the
+patches of an image, has to weigh as much as that. One that is also the output's kernel
+has to serve there too, as a matrix that reads d units; those it is added to follow it,
+so that words and places weigh the same.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Embeddings:
 
     def __init__(self, inspection: Inspection):
         self._inspection = inspection
+        self._followers: set[int] = set()
 
     def choice(self, kernel: KernelRecord) -> Choice:
         """Returns the choice for a kernel in the role of an embedding."""
@@ -50,6 +52,36 @@ class Embeddings:
             )
             return _choice(EMBEDDED_STD / math.sqrt(count), reason, _LECUN)
         return _choice(EMBEDDED_STD, _REASON, _LECUN)
+
+    def follow(self, kernel: KernelRecord) -> None:
+        """Notes that what a kernel's layer gives grows with the rows that it reads."""
+        self._followers |= {
+            one.position
+            for one in self._inspection.kernels
+            if one is kernel
+            or (kernel.role == "recurrent input" and one.layer is kernel.layer)
+        }
+
+    def feed(self, reader: KernelRecord | Merge) -> bool:
+        """Whether what a kernel reads grows with rows alone: nothing normalizes it."""
+        kernels = self._inspection.kernels
+        joins = getattr(reader, "effect", None) in (Effect.ADD, Effect.CONCATENATE)
+        found = False
+        for edge in reader.edges:
+            if edge.source is None:  # as a mask, beside what it hides
+                if joins or isinstance(reader, KernelRecord):
+                    return False
+                continue
+            if edge.has(Effect.NORMALIZATION):
+                return False
+            if isinstance(edge.source, Merge):
+                found = self.feed(edge.source)
+            else:
+                is_table = kernels[edge.source].role == "embedding"
+                found = is_table or edge.source in self._followers
+            if not found:
+                return False
+        return found
 
     def _summed_with(self, kernel: KernelRecord) -> list[KernelRecord]:
         """The kernels whose outputs are added to an embedding's right away."""

@@ -101,12 +101,19 @@ def measure(
         is_doubted: whether a run that is far off overrules theory.
     """
     records = {id(record.variable): record for record in inspection.kernels}
+    reads: dict[int, list[float]] = {}
     heard = [record for record in inspection.kernels if _is_heard(record)]
     first = {record.position: expect(record) for record in heard}
 
     def wanted(kernel: Kernel) -> Wanted:
         record = records[id(kernel.variable)]
         now = expect(record)
+        known = float(np.mean(reads.get(id(kernel.variable), 0.0)))
+        is_plain = not now.is_made and record.position not in constrained
+        if known and is_plain and not (now.is_sure or now.needs_data):
+            # What it is meant to give may depend on what it reads.
+            measured.read[record.position] = known
+            now = expect(record)
         spare = 1.0
         if now.is_sure:
             spare = _FAR if is_doubted else math.inf
@@ -127,7 +134,7 @@ def measure(
             {},
             starts,
             normalizes_by_batch=True,
-            is_look=True,
+            looked_at=reads,
         )
     for record in heard:
         row, theory = run.rows[id(record.variable)], first[record.position]
@@ -140,7 +147,7 @@ def measure(
         has_factor = row.std_after is not None and row.std_after != row.std_before
         is_bound = record.position in constrained
         if has_factor and (is_bound or not theory.needs_data):
-            read = run.read.get(id(record.variable))
+            read = reads.get(id(record.variable))
             # What a constraint has changed does not give what was drawn for.
             if read is None or is_bound or theory.is_made:
                 read = [(row.std_before / theory.std) ** 2 * theory.moment]

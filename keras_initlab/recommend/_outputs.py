@@ -28,7 +28,6 @@ from .._keras.private import (
 )
 from ..inspection import Inspection, KernelRecord
 from ._choice import Choice, tidy
-from ._variance import LARGEST
 
 # Of what outputs give, by what that means; of values, as a share of their spread.
 _STDS = {"softmax": 0.8, "sigmoid": 0.8, "values": 0.3}
@@ -79,7 +78,7 @@ class Output:
         """That it starts with a std, and why, in words."""
         part = f", {_STDS[self.kind]:g} of the targets'" if self.spread else ""
         if std < self.std:
-            part = f", from a kernel {LARGEST:g} times as large as Glorot's"
+            part = ", of a kernel no larger than that"
         return (
             f"{_STARTS[self.kind]} of std {std:.3g}{part}, so that the loss "
             f"starts near {_LOSSES[self.kind]}"

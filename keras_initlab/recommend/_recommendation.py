@@ -37,7 +37,7 @@ class Recommendation(Report[Row]):
         inspection: what was found of the model's structure, which the rows rest on.
 
     Example:
-        >>> layers = [keras.layers.Dense(16, "relu"), keras.layers.Dense(3)]
+        >>> layers = [keras.layers.Dense(64, "relu"), keras.layers.Dense(3)]
         >>> model = keras.Sequential([keras.Input((8,)), *layers])
         >>> advice = keras_initlab.recommend(model)
         >>> [(row.role, type(row.initializer).__name__) for row in advice]
@@ -87,8 +87,8 @@ class Recommendation(Report[Row]):
         the layer's own initializer (or set to center the activation, where the row
         says so). A batch normalization that has seen no data expects the variance that
         its kernel gives. Compile state, optimizer, frozen layers and all other
-        variables stay. All values are computed first: if one fails, nothing has
-        changed.
+        variables stay. Each kernel is drawn and written before the next, so that the
+        new values are never all held at once; if one fails, all have their former ones.
 
         With the policy `"calibrated"` the model then runs once on the data, and each
         kernel is scaled to the std that its row names, those before it scaled
@@ -147,14 +147,14 @@ class Recommendation(Report[Row]):
             StructureChangedError: if the model is no longer the one looked at.
 
         Example:
-            >>> layers = [keras.layers.Dense(256, "relu"), keras.layers.Dense(128)]
-            >>> model = keras.Sequential([keras.Input((64,)), *layers])
+            >>> layers = [keras.layers.Dense(128, "relu") for _ in range(10)]
+            >>> model = keras.Sequential([keras.Input((128,)), *layers])
             >>> advice = keras_initlab.recommend(model)
-            >>> max(row.ratio for row in advice.verify()) < 0.9  # before `apply`
+            >>> advice.verify()[-1].ratio < 0.1  # before `apply`
             True
             >>> _ = advice.apply(seed=0)
-            >>> [round(row.ratio, 1) for row in advice.verify()]
-            [1.0, 1.0]
+            >>> round(advice.verify()[-1].ratio, 1)
+            1.0
         """
         check_structure(self._model, self._structure)
         with unchanged(self._model):
@@ -196,7 +196,7 @@ class Recommendation(Report[Row]):
             >>> advice = keras_initlab.recommend(model)
             >>> compared = advice.compare(keras_initlab.recommend(model, "rules"))
             >>> [difference.is_alike for difference in compared]
-            [False, True]
+            [False, False]
             >>> compared[0].why.partition(":")[0]
             'reads the input of mean square 1'
         """

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from .._core.reports import new_table, printable
 from ._grouping import blocks, skeleton, spanned
-from ._row import Row, initializer_label
+from ._labels import initializer_label
+from ._row import Row
 
 _LONGEST_LABEL, _LONGEST_PATH = 20, 22
 # A longer table is written again with rows that differ only in numbers as one.

@@ -4,7 +4,9 @@ N branches that each add 1/N of the variance at most double it, however many the
 and the gradient of the stream grows by no more, as long as a branch hands back what it
 was handed. One that starts with a normalization hands back more: attention and gated
 units are products, whose gradients add up. There each adds 1/(2N). A branch that ends
-in a normalization has its scale from there, and no kernel can change it.
+in a normalization has its scale from there, and no kernel can change it. A stream that
+starts below what a normalization's epsilon hides, as latents of std 0.02 before an
+epsilon of 0.001, counts as if it started above: branches as small as it learn slowly.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ _MANY = "Hanin and Rolnick 2018, 1803.01719, thm. 6; Fixup, 1901.09321, sec. 3"
 _GPT = "Radford et al. 2019, GPT-2, sec. 2.3"
 _T_FIXUP = "Huang et al. 2020, T-Fixup, sec. 3.2; Hanin and Rolnick 2018, thm. 6"
 _DEEPNORM = "Wang et al. 2022, DeepNorm, 2203.00555, sec. 4"
+_BEYOND = 100.0  # times a normalization's epsilon: there it counts for a hundredth
 _ATTENTION = ("query", "key", "value", "qkv", "attention output")
 
 
@@ -49,11 +52,22 @@ class Residuals:
             for edge in merge.edges:
                 self._readers.setdefault(id(edge.source), []).append(merge)
         self._has_attention = any(k.role in _ATTENTION for k in inspection.kernels)
-        self._is_normalized = any(
-            edge.has(Effect.NORMALIZATION)
+        edges = [
+            edge
             for reader in (*inspection.kernels, *inspection.merges)
             for edge in reader.edges
+            if edge.has(Effect.NORMALIZATION)
+        ]
+        self._is_normalized = bool(edges)
+        # Of less, an epsilon is a part of what a normalization divides by, so that it
+        # hands on how small that is.
+        epsilons = (
+            getattr(transform.operation, "epsilon", None) or 0.0
+            for edge in edges
+            for transform in edge.transforms
+            if isinstance(edge.source, Merge) and edge.source.effect is Effect.ADD
         )
+        self._least_origin = _BEYOND * max(epsilons, default=0.0)
 
     def share(self, kernel: KernelRecord) -> Share | None:
         """Returns the share of a kernel's branch; None if it closes none by itself."""
@@ -101,7 +115,8 @@ class Residuals:
         if id(merge) not in self._origins:
             edges = [edge for edge in merge.edges if not self._is_branch(edge)]
             moments = [self._origin_of(edge) for edge in edges]
-            self._origins[id(merge)] = max(moments, default=1.0) or 1.0
+            largest = max(moments, default=1.0) or 1.0
+            self._origins[id(merge)] = max(largest, self._least_origin)
         return self._origins[id(merge)]
 
     def _origin_of(self, edge: Edge) -> float:

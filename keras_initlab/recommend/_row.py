@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +9,7 @@ from .._core.reports import Record
 from .._keras.kinds import Fans
 from ..inspection import KernelRecord
 from ._choice import ESTIMATE, Choice
+from ._labels import initializer_label
 
 _UNKNOWN = "; fans by Keras's rule for the shape, unless `register_fans` tells more"
 
@@ -113,28 +112,3 @@ def make_row(kernel: KernelRecord, choice: Choice) -> Row:
         std=choice.std,
         moving_variance=choice.moving_variance,
     )
-
-
-def initializer_label(initializer: Any) -> str:
-    """Returns an initializer as one would write it, defaults and axes left out."""
-    if initializer is None:
-        return "kept"
-    name = type(initializer).__name__
-    if name in ("HeNormal", "LecunNormal"):
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-    parameters = inspect.signature(type(initializer)).parameters
-    arguments = ", ".join(
-        f"{key}={_short(value)}"
-        for key, value in initializer.get_config().items()
-        if key not in ("seed", "input_axes", "output_axes")
-        and value != parameters[key].default
-    )
-    return f"{name}({arguments})"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return str(value.get("class_name", value))
-    return str(value)

@@ -26,6 +26,7 @@ from ._input_moments import (
     statistics_or_none,
 )
 from ._inputs import InputScale
+from ._keeping import Keeping
 from ._measured import Expected, Measured
 from ._normalized import NORMALIZED_STD, is_scale_free, moving
 from ._outputs import Output, as_output
@@ -34,6 +35,7 @@ from ._residuals import Residuals
 from ._stretches import Carrier, carriers, stretch_lengths
 from ._variance import (
     LARGEST,
+    OF_ROWS,
     ROUTER_VARIANCE,
     frozen_std,
     glorot_gain,
@@ -41,6 +43,7 @@ from ._variance import (
     random_reason,
     random_reference,
     variance_scaling,
+    variance_told,
 )
 
 _BY_RULE = ("bias", "embedding", "recurrent")
@@ -104,6 +107,8 @@ class SignalPolicy:
         self.input_moments = InputMoments(inspection, scale, self.stds, measured)
         self.residuals = Residuals(inspection, self.input_moments)
         self.embeddings = Embeddings(inspection)
+        self.keeping = Keeping(inspection)
+        self.bounds: dict[int, str] = {}  # of kernels that they apply to, in words
 
     def choices(self) -> list[Choice]:
         """Returns the choice for every kernel, in order of position."""
@@ -149,7 +154,9 @@ class SignalPolicy:
             return choice
         if not is_scale_free(kernel, self.inspection):
             return choice
-        told = f"{choice.reason}; std {NORMALIZED_STD:g}, which learns faster"
+        told = choice.reason
+        if not choice.is_kept:
+            told += f"; std {NORMALIZED_STD:g}, which learns faster"
         if moving(kernel.normalizer) is None:
             return replace(choice, reason=told)
         variance = tidy(self.stds[kernel.position] ** 2)
@@ -177,6 +184,8 @@ class SignalPolicy:
         if _is_transposed_too(kernel):
             return self._tied(kernel)
         choice = self._random(kernel)
+        if output is None:
+            return self._or_own(choice, kernel)
         return as_output(choice, output, self.stds[kernel.position])
 
     def _kept_std(self, kernel: KernelRecord) -> float:
@@ -233,7 +242,10 @@ class SignalPolicy:
             variance = ROUTER_VARIANCE
         scale = tidy(variance / input_moment.moment)
         self.stds[kernel.position] = math.sqrt(variance)
-        reason = random_reason(kernel, input_moment, scale)
+        reason = random_reason(kernel, input_moment)
+        if kernel.position in self.bounds:
+            reason += f", {self.bounds[kernel.position]}"
+        reason += variance_told(kernel, scale)
         std = math.sqrt(scale / max(1.0, kernel.fans.fan_in))
         is_normalized = self.constraints.normalizer(kernel.variable) is not None
         return Choice(
@@ -250,6 +262,16 @@ class SignalPolicy:
             backward_gain=std
             * math.sqrt(kernel.fans.fan_out * self._slope_before(kernel)),
         )
+
+    def _or_own(self, choice: Choice, kernel: KernelRecord) -> Choice:
+        """The choice, or the layer's own initializer if that does as well."""
+        is_free = not self.constraints.names(kernel.variable)
+        if not is_free or is_router(kernel) or self.residuals.share(kernel):
+            return choice
+        meant, read = self.stds[kernel.position], self.input_moments.at(kernel)
+        choice, std = self.keeping.instead_of(choice, kernel, meant, read)
+        self.stds[kernel.position] = std
+        return choice
 
     def _recurrent(self, kernel: KernelRecord) -> Choice:
         choice = recurrent_choice(kernel)
@@ -290,12 +312,25 @@ class SignalPolicy:
             return NORMALIZED_STD
         if kernel.role in ("query", "key", "qkv"):
             return kernel.attention_std
-        return activation_std(kernel)
+        std = activation_std(kernel)
+        return self._bounded(kernel, std) if self.embeddings.feed(kernel) else std
 
     def _bounded(self, kernel: KernelRecord, std: float) -> float:
         """A std, or less where a kernel would have to be far larger than Glorot's."""
+        grows = self.embeddings.feed(kernel)
+        factor = OF_ROWS if grows else LARGEST
         moment = self.input_moments.at(kernel).moment
-        return min(std, tidy(LARGEST * math.sqrt(glorot_gain(kernel) * moment)))
+        most = tidy(factor * math.sqrt(glorot_gain(kernel) * moment))
+        if std <= most:
+            return std
+        if grows:
+            self.embeddings.follow(kernel)
+        self.bounds[kernel.position] = (
+            "no larger than Glorot's, as what it reads grows with rows"
+            if grows
+            else f"at most {LARGEST:g} times Glorot's"
+        )
+        return most
 
     def _beside_frozen(self, kernel: KernelRecord) -> tuple[str, ...]:
         """The source's rule for the first new layer after pretrained ones."""

@@ -122,7 +122,7 @@ def verified(
         {},
         {},
         normalizes_by_batch=True,
-        is_look=True,
+        looked_at={},
     )
     found = []
     for key, row in row_of.items():
