@@ -77,7 +77,8 @@ class Embeddings:
             if isinstance(edge.source, Merge):
                 found = self.feed(edge.source)
             else:
-                is_table = kernels[edge.source].role == "embedding"
+                source = kernels[edge.source]
+                is_table = source.role == "embedding" and not is_tied(source)
                 found = is_table or edge.source in self._followers
             if not found:
                 return False

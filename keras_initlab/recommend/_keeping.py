@@ -68,7 +68,9 @@ class Keeping:
         """
         initializer = initializer_of(kernel.kernel)
         given = self._std_of(initializer, kernel, read.moment)
-        is_near = std / NEAR <= given <= std * NEAR
+        # Logits are products of two.
+        near = math.sqrt(NEAR) if kernel.role in ("query", "key", "qkv") else NEAR
+        is_near = std / near <= given <= std * near
         if not is_near or kernel.role not in _ROLES or self.in_a_row(kernel) > FEW:
             return choice, std
         forward, backward = choice.forward_gain, choice.backward_gain
