@@ -109,6 +109,19 @@ def test_the_results_are_shown_as_tables(bench, path, capsys):
     assert DIGITS in capsys.readouterr().out
 
 
+def test_write_puts_the_tables_between_the_marks(bench, tmp_path, monkeypatch):
+    page = tmp_path / "BENCHMARKS.md"
+    page.write_text(f"before\n{bench.BEGIN}old\n{bench.END}\nafter\n")
+    monkeypatch.setattr(bench, "BENCHMARKS", page)
+    bench.main(["--write"])
+    text = page.read_text()
+    assert "old" not in text
+    assert text.startswith(
+        "before\n" + bench.BEGIN + "## The fitted half\n\n| network "
+    )
+    assert text.endswith(bench.END + "\nafter\n")
+
+
 def test_a_model_starts_over_for_every_run(bench):
     network = bench.NETWORKS[DIGITS]
     trained = bench.Trained(bench.compiled(network, "adam"))
@@ -308,7 +321,8 @@ def test_the_readme_shows_the_results_that_are_on_file(bench, depth):
     options = bench.parsed(["--markdown"])
     for half in bench.HALVES:
         verdicts = bench.verdicts_on(half, bench.Results(options.results), options)
-        assert bench.as_markdown(verdicts, bench.arms_in(verdicts)) in readme
+        shown = bench.shown_as_markdown(half, verdicts)
+        assert shown in bench.BENCHMARKS.read_text(encoding="utf-8")
         for sentence in bench.summary(verdicts):
             assert sentence in readme.replace("\n", " ")
     depths = depth.Results(FOLDER / "results" / "depth.jsonl")

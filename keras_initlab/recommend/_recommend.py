@@ -64,8 +64,10 @@ def recommend(
     that they train at depths where a random kernel of any scale fails: mirrored pairs
     where φ(z) − φ(−z) is (nearly) linear, as for ReLU, GELU, SiLU and ELU; orthogonal
     kernels at the linear point for tanh and softsign; orthogonal kernels with a bias
-    that takes the mean out for sigmoid. With `policy="rules"` the table of
-    `recommend_widths` decides for all kernels alike.
+    that takes the mean out for sigmoid. Where few kernels are in a row between
+    normalizations, and the initializer that a layer has gives a std near to what is
+    meant, it is kept, and drawn anew with the others. With `policy="rules"` the table
+    of `recommend_widths` decides for all kernels alike.
 
     Args:
         model: a built model. Nested models, shared layers and what custom layers and

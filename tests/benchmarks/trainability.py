@@ -17,11 +17,12 @@ and constants may be chosen by the results on the *fitted* half. The other is
 
     KERAS_BACKEND=jax python tests/benchmarks/trainability.py --text FOLDER
     python tests/benchmarks/trainability.py --table --half reported
-    python tests/benchmarks/trainability.py --markdown
+    python tests/benchmarks/trainability.py --write
 
 One line a run is added to `--results`; runs that are in it are not made again, so it
-may be stopped at any time. A run takes from a tenth of a second to half a minute, and
-compiling a network, once for all its runs, 3 to 30 seconds.
+may be stopped at any time. `--write` trains nothing and puts the tables of the results
+into `examples/BENCHMARKS.md`. A run takes from a tenth of a second to half a minute,
+and compiling a network, once for all its runs, 3 to 30 seconds.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ RATES = {"adam": (3e-4, 1e-3, 3e-3), "sgd": (1e-2, 3e-2, 1e-1)}
 MOMENTUM = 0.9
 SEEDS = (0, 1, 2)
 HALVES = ("fitted", "reported")
+BENCHMARKS = Path(__file__).parents[2] / "examples" / "BENCHMARKS.md"
+BEGIN, END = "<!-- trainability -->\n", "<!-- /trainability -->"
 
 
 def cases(names, optimizers=tuple(RATES)):
@@ -253,18 +256,27 @@ def arms_in(verdicts):
     return [arm for arm in ARMS if arm in found]
 
 
+def shown_as_markdown(half, verdicts):
+    """A half's table and what it says, as it stands in `BENCHMARKS.md`."""
+    table = as_markdown(verdicts, arms_in(verdicts))
+    return "\n\n".join([f"## The {half} half", table, "\n".join(summary(verdicts))])
+
+
 def show(options, results):
-    shown = {}
+    shown, texts = {}, []
     for half in options.halves:
         verdicts = shown[half] = verdicts_on(half, results, options)
-        arms = arms_in(verdicts)
+        texts.append(shown_as_markdown(half, verdicts))
         if options.markdown:
-            print(f"The {half} half", "", as_markdown(verdicts, arms), sep="\n")
-            print("", *summary(verdicts), "", sep="\n")
-        else:
+            print(texts[-1], "")
+        elif not options.write:
             console = Console(width=120)
-            console.print(as_table(verdicts, arms, half))
+            console.print(as_table(verdicts, arms_in(verdicts), half))
             console.print(*summary(verdicts), sep="\n")
+    if options.write:
+        before, _, rest = BENCHMARKS.read_text().partition(BEGIN)
+        after = rest.partition(END)[2]
+        BENCHMARKS.write_text(before + BEGIN + "\n\n".join(texts) + "\n" + END + after)
     return shown
 
 
@@ -289,6 +301,7 @@ def parsed(arguments):
     parser.add_argument("--epochs", type=int, help="other than each network's")
     parser.add_argument("--table", action="store_true", help="only show the results")
     parser.add_argument("--markdown", action="store_true", help="show them as Markdown")
+    parser.add_argument("--write", action="store_true", help="them into BENCHMARKS.md")
     parser.add_argument("--quick", action="store_true", help="only show that it works")
     options = parser.parse_args(arguments)
     options.halves = options.halves or list(HALVES)
@@ -298,7 +311,7 @@ def parsed(arguments):
     options.networks = [
         name for name in options.networks or NETWORKS if half_of(name) in options.halves
     ]
-    is_training = not (options.table or options.markdown)
+    is_training = not (options.table or options.markdown or options.write)
     readers = [name for name in options.networks if NETWORKS[name].needs_text]
     if is_training and readers and options.text is None:
         parser.error(f"--text is needed for {', '.join(readers)}.")
@@ -308,7 +321,7 @@ def parsed(arguments):
 def main(arguments=None):
     options = parsed(arguments)
     results = Results(options.results)
-    if not (options.table or options.markdown):
+    if not (options.table or options.markdown or options.write):
         for case in cases(options.networks, options.optimizers):
             train(case, options, results)
     return show(options, results)

@@ -136,7 +136,9 @@ class Verdict:
         default, other = self.best(DEFAULT), self.best(arm)
         if min(len(default.curve), len(other.curve)) < 2:
             return None
-        return other.reaches(default.curve[-1]) / default.reaches(default.curve[-1])
+        needed = default.reaches(default.curve[-1])
+        # A default that ends where it began takes no steps to compare with.
+        return other.reaches(default.curve[-1]) / needed if needed else None
 
     def good_rates(self, arm: str) -> int:
         """How many rates end within the margin of the arm's best."""
