@@ -110,9 +110,11 @@ def test_it_depends_on_the_std_that_its_formula_tells(initializer, is_kept):
 
 def test_a_constraint_a_router_and_a_recurrent_kernel_are_not_kept():
     inputs = Input((32,))
-    gates = layers.Dense(4, "softmax", name="router")(inputs)
+    near = keras.initializers.RandomNormal(stddev=math.sqrt(0.1 / 32))
+    gates = layers.Dense(4, "softmax", name="router", kernel_initializer=near)(inputs)
     experts = layers.Reshape((4, 8))(layers.Dense(32, name="experts")(inputs))
     x = ops.sum(experts * gates[..., None], axis=1)
+    x = layers.LayerNormalization()(x)
     x = layers.Dense(8, name="bound", kernel_constraint="unit_norm")(x)
     x = layers.GRU(8, name="cell")(layers.Reshape((2, 4))(x))
     advice = recommend(keras.Model(inputs, layers.Dense(2, name="last")(x)))

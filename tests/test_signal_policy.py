@@ -109,6 +109,22 @@ def test_branches_count_a_stream_as_no_smaller_than_an_epsilon_lets_through(epsi
         assert row.std == pytest.approx(math.sqrt(stream / 4), rel=0.01)
 
 
+@pytest.mark.parametrize("is_normalized", [False, True])
+def test_what_is_made_of_rows_is_no_larger_than_glorots(is_normalized):
+    """A mean of looked-up rows is small, and grows as they learn."""
+    inputs = Input((16,), dtype="int32")
+    x = layers.GlobalAveragePooling1D()(layers.Embedding(99, 32)(inputs))
+    if is_normalized:
+        x = layers.LayerNormalization()(x)
+    for width in (64, 64):
+        x = layers.Dense(width, "relu")(x)
+    rows = recommend(keras.Model(inputs, layers.Dense(3)(x)))
+    for row in (rows[1], rows[2]):
+        assert ("grows with rows" in row.reason) != is_normalized
+        if not is_normalized:
+            assert std_of(row) == pytest.approx(math.sqrt(2 / sum(row.shape)), rel=1e-3)
+
+
 # --- Attention, gates, cells ---------------------------------------------------------
 
 

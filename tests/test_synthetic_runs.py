@@ -282,3 +282,22 @@ def test_input_std_is_what_the_first_kernels_read(scale, input_std):
     plain = drawn_stds(rescaled(None))  # what is behind reads signals of unit scale
     assert found["second"] == pytest.approx(plain["second"], rel=0.2)
     assert found["out"] == pytest.approx(plain["out"], rel=0.3)
+
+
+ALONE = {
+    "layers": (lambda x: layers.Dense(4)(layers.Flatten()(x)), 1),
+    "sum": (lambda x: layers.Flatten()(x + x), 1),
+    "batch norm": (lambda x: layers.BatchNormalization()(x), 2),
+    "mean over examples": (lambda x: x - ops.mean(x, axis=0, keepdims=True), 2),
+    "of one's own": (lambda x: Mixing()(x), 2),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_one_large_example_does_where_none_is_looked_at_beside_another(name):
+    build, count = ALONE[name]
+    inputs = Input((256, 256, 3))  # more numbers than a run takes by itself
+    x = layers.Conv2D(3, 1)(inputs)
+    model = keras.Model(inputs, build(x))
+    made = next(synthetic_inputs(model, inspect(model), 1.0))
+    assert len(keras.tree.flatten(made)[0]) == count

@@ -119,6 +119,14 @@ def test_steps_are_relative_to_what_the_default_takes(verdicts):
     assert verdict(verdicts, {"default": [0.8], "ours": [0.8]}).steps("ours") is None
 
 
+def test_a_default_that_ends_where_it_began_takes_no_steps(verdicts):
+    arms = {
+        arm: [verdicts.at_rate(1e-3, [last], [(0.1, last)])]
+        for arm, last in (("default", 0.1), ("ours", 0.9))
+    }
+    assert verdicts.Verdict("any", arms).steps("ours") is None
+
+
 def test_the_summary_counts(verdicts):
     scores = [0.9, 0.92, 0.87, 0.5]
     cases = [verdict(verdicts, {"default": [0.9], "ours": [score]}) for score in scores]

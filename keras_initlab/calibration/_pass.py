@@ -18,6 +18,7 @@ from .._keras.kinds import Kernel, variable_of
 from .._keras.running import Bias, Listener, Product, bias_of
 from .._weights.constraining import Constraints, constrained
 from ._allowing import allowed_part, in_part
+from ._check import sample
 from ._report import CalibratedKernel
 from ._scaling import (
     OutOfSightError,
@@ -28,7 +29,6 @@ from ._scaling import (
     scaling,
 )
 
-_SAMPLE = 4096  # numbers of a product, at least
 _LARGE = 100.0  # weights times less stay within every dtype
 
 
@@ -159,7 +159,7 @@ class Pass(Listener):
             self._center(values, bias)
         values = _as_type(values, dtype)
         if self._is_to_check:
-            self.samples[id(kernel.variable)] = _sample(values)
+            self.samples[id(kernel.variable)] = sample(values)
         return values
 
     def _scale(
@@ -220,46 +220,6 @@ def _is_near(found: Scaling, wanted: Wanted) -> bool:
     """Whether an output is as near to what is wanted as is asked for."""
     before = found.before or 0.0
     return wanted.std / wanted.spare < before < wanted.std * wanted.spare
-
-
-class Check(Listener):
-    """Hears whether scaled kernels compute what they were scaled for.
-
-    Args:
-        kernels: the kernels.
-        samples: what the model went on with behind each of them.
-
-    Attributes:
-        off: id of the variable of the first kernel that computes something else.
-    """
-
-    def __init__(self, kernels: Sequence[Kernel], samples: Mapping[int, np.ndarray]):
-        super().__init__([one for one in kernels if id(one.variable) in samples])
-        self._samples = samples
-        self.off: int | None = None
-
-    def on_product(self, product: Product) -> Any:
-        """Compares what a kernel computes at its first call."""
-        key = id(product.kernel.variable)
-        del self._open[key]
-        found, meant = _sample(product.output), self._samples[key]
-        dtype = keras.backend.standardize_dtype(product.output.dtype)
-        most = _ROUNDING.get(dtype, 1e-3) * np.linalg.norm(meant)
-        is_off = found.shape != meant.shape or np.linalg.norm(found - meant) > most
-        if is_off and self.off is None:
-            self.off = key
-        return product.output
-
-
-# Of weights, inputs and products, relative to what is computed.
-_ROUNDING = {"float16": 2.0**-7, "bfloat16": 2.0**-4}
-
-
-def _sample(tensor: Any) -> np.ndarray:
-    """Some of a tensor's numbers, the same ones each time."""
-    flat = ops.reshape(tensor, (-1,))
-    some = flat[:: max(1, flat.shape[0] // _SAMPLE)]
-    return to_numpy(ops.cast(some, "float32"))
 
 
 def _as_type(tensor: Any, dtype: str) -> Any:

@@ -17,7 +17,8 @@ from .._keras.replacing import all_replaced
 from .._keras.running import Listener, listening, normalizing_by_batch
 from .._weights.constraining import Constraints
 from ..inspection import all_built
-from ._pass import Check, Pass
+from ._check import Check
+from ._pass import Pass
 from ._scaling import Wanted
 
 

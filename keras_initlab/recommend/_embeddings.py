@@ -34,7 +34,6 @@ class Embeddings:
 
     def __init__(self, inspection: Inspection):
         self._inspection = inspection
-        self._followers: set[int] = set()
 
     def choice(self, kernel: KernelRecord) -> Choice:
         """Returns the choice for a kernel in the role of an embedding."""
@@ -52,37 +51,6 @@ class Embeddings:
             )
             return _choice(EMBEDDED_STD / math.sqrt(count), reason, _LECUN)
         return _choice(EMBEDDED_STD, _REASON, _LECUN)
-
-    def follow(self, kernel: KernelRecord) -> None:
-        """Notes that what a kernel's layer gives grows with the rows that it reads."""
-        self._followers |= {
-            one.position
-            for one in self._inspection.kernels
-            if one is kernel
-            or (kernel.role == "recurrent input" and one.layer is kernel.layer)
-        }
-
-    def feed(self, reader: KernelRecord | Merge) -> bool:
-        """Whether what a kernel reads grows with rows alone: nothing normalizes it."""
-        kernels = self._inspection.kernels
-        joins = getattr(reader, "effect", None) in (Effect.ADD, Effect.CONCATENATE)
-        found = False
-        for edge in reader.edges:
-            if edge.source is None:  # as a mask, beside what it hides
-                if joins or isinstance(reader, KernelRecord):
-                    return False
-                continue
-            if edge.has(Effect.NORMALIZATION):
-                return False
-            if isinstance(edge.source, Merge):
-                found = self.feed(edge.source)
-            else:
-                source = kernels[edge.source]
-                is_table = source.role == "embedding" and not is_tied(source)
-                found = is_table or edge.source in self._followers
-            if not found:
-                return False
-        return found
 
     def _summed_with(self, kernel: KernelRecord) -> list[KernelRecord]:
         """The kernels whose outputs are added to an embedding's right away."""

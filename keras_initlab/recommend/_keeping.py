@@ -20,8 +20,8 @@ from ._input_moments import InputMoment
 from ._labels import initializer_label
 from ._variance import random_reason
 
-# Kernels in a row that nothing normalizes, and a factor on the std. Chosen between 3
-# and 5, and 2, on the fitted half of `tests/benchmarks/networks`.
+# Kernels in a row that nothing normalizes, chosen between 3 and 5 on the fitted half of
+# `tests/benchmarks/networks`; and a factor on the std, of which no other was tried.
 FEW, NEAR = 3, 2.0
 
 _ROLES = (

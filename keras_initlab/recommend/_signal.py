@@ -16,6 +16,7 @@ from dataclasses import replace
 from .._weights.constraining import Constraints
 from ..initializers import Orthogonal
 from ..inspection import Effect, Inspection, KernelRecord
+from ._bounds import Bounds
 from ._choice import ESTIMATE, FROZEN, KEPT_BIAS, MEASURED, VARIANCE, Choice, tidy
 from ._constructions import Place
 from ._embeddings import Embeddings
@@ -34,11 +35,8 @@ from ._recurrent import input_std, is_gated, recurrent_choice, state_moment
 from ._residuals import Residuals
 from ._stretches import Carrier, carriers, stretch_lengths
 from ._variance import (
-    LARGEST,
-    OF_ROWS,
     ROUTER_VARIANCE,
     frozen_std,
-    glorot_gain,
     is_router,
     random_reason,
     random_reference,
@@ -108,7 +106,7 @@ class SignalPolicy:
         self.residuals = Residuals(inspection, self.input_moments)
         self.embeddings = Embeddings(inspection)
         self.keeping = Keeping(inspection)
-        self.bounds: dict[int, str] = {}  # of kernels that they apply to, in words
+        self.bounds = Bounds(inspection)
 
     def choices(self) -> list[Choice]:
         """Returns the choice for every kernel, in order of position."""
@@ -243,8 +241,8 @@ class SignalPolicy:
         scale = tidy(variance / input_moment.moment)
         self.stds[kernel.position] = math.sqrt(variance)
         reason = random_reason(kernel, input_moment)
-        if kernel.position in self.bounds:
-            reason += f", {self.bounds[kernel.position]}"
+        if kernel.position in self.bounds.told:
+            reason += f", {self.bounds.told[kernel.position]}"
         reason += variance_told(kernel, scale)
         std = math.sqrt(scale / max(1.0, kernel.fans.fan_in))
         is_normalized = self.constraints.normalizer(kernel.variable) is not None
@@ -313,24 +311,11 @@ class SignalPolicy:
         if kernel.role in ("query", "key", "qkv"):
             return kernel.attention_std
         std = activation_std(kernel)
-        return self._bounded(kernel, std) if self.embeddings.feed(kernel) else std
+        return self._bounded(kernel, std) if self.bounds.reads_rows(kernel) else std
 
     def _bounded(self, kernel: KernelRecord, std: float) -> float:
-        """A std, or less where a kernel would have to be far larger than Glorot's."""
-        grows = self.embeddings.feed(kernel)
-        factor = OF_ROWS if grows else LARGEST
         moment = self.input_moments.at(kernel).moment
-        most = tidy(factor * math.sqrt(glorot_gain(kernel) * moment))
-        if std <= most:
-            return std
-        if grows:
-            self.embeddings.follow(kernel)
-        self.bounds[kernel.position] = (
-            "no larger than Glorot's, as what it reads grows with rows"
-            if grows
-            else f"at most {LARGEST:g} times Glorot's"
-        )
-        return most
+        return self.bounds.bounded(kernel, std, moment)
 
     def _beside_frozen(self, kernel: KernelRecord) -> tuple[str, ...]:
         """The source's rule for the first new layer after pretrained ones."""

@@ -24,13 +24,6 @@ _SWITCH = "Fedus et al. 2021, Switch Transformer, 2101.03961, sec. 2.4"
 # A router's logits: nearly even, so that no expert starves before it has learned.
 ROUTER_VARIANCE = 0.1
 
-# Times Glorot's std, at most: of what gives logits and of what feeds gates, and of what
-# reads looked-up rows that nothing normalizes, or what is made of them. Rows start
-# small and grow in training, and with a large kernel everything behind it. Chosen
-# between 1, 3 and no bound on text networks of the fitted half of
-# `tests/benchmarks/networks`.
-LARGEST, OF_ROWS = 3.0, 1.0
-
 _ATTENTION = {
     "query": "attention logits of variance 1",
     "key": "attention logits of variance 1",
@@ -56,12 +49,6 @@ def variance_scaling(kernel: KernelRecord, scale: float) -> Any:
     if scale == 1.0:
         return keras.initializers.LecunNormal()
     return keras.initializers.VarianceScaling(scale, "fan_in", "truncated_normal")
-
-
-def glorot_gain(kernel: KernelRecord) -> float:
-    """Returns the gain on the mean square of Keras's default, `glorot_uniform`."""
-    given = keras_fans(kernel.shape)
-    return 2 * kernel.fans.fan_in / max(1.0, given.fan_in + given.fan_out)
 
 
 def random_reason(kernel: KernelRecord, input_moment: InputMoment) -> str:

@@ -16,7 +16,8 @@ from keras_initlab.inspection import inspect
 
 _DENSE = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D)
 
-# GradInit, sec. 3.2: what the scales move by, their least, and the bound on the norm.
+# GradInit: what the scales move by, their least, for how long, and the bound on the
+# norm; chosen here.
 SCALE_RATE, LEAST_SCALE, STEPS = 1e-2, 0.01, 60
 BOUND = 10.0  # times the square root of the number of weights, for Adam's 1-norm
 ADAM_RATE, BATCH = 1e-3, 64
@@ -40,8 +41,7 @@ def zero_matrix(inputs, outputs):
 def zero(model):
     """Writes ZerO's weights: the centers of kernels; branches and outputs end in zeros.
 
-    Of branches the paper's first version says so; identities there would double the
-    signal at every sum.
+    In branches, identities would double the signal at every sum.
     """
     records = inspect(model).kernels
     if not all(isinstance(one.layer, _DENSE) for one in records):
@@ -139,22 +139,18 @@ def gradinit(model, network, data, seed):
         part = keras.tree.map_structure(lambda leaf: leaf[rows], x)
         return part, y[rows]
 
-    scales = np.ones(len(trainable), "float32")
-    moment, square = np.zeros_like(scales), np.zeros_like(scales)
-    for step in range(1, STEPS + 1):
+    scales = keras.Variable(np.ones(len(trainable), "float32"))
+    adam = keras.optimizers.Adam(SCALE_RATE)
+    for _ in range(STEPS):
         batch = drawn()
-        total, slope = of_norm(jnp.asarray(scales), batch)
+        total, slope = of_norm(scales.value, batch)
         if float(total) <= BOUND * math.sqrt(count):
-            # Half of the examples are those of the step: algorithm 1.
-            slope = of_step(jnp.asarray(scales), batch, drawn())
-        slope = np.nan_to_num(np.asarray(slope))
-        moment = 0.9 * moment + 0.1 * slope
-        square = 0.999 * square + 0.001 * slope**2
-        change = (moment / (1 - 0.9**step)) / (
-            np.sqrt(square / (1 - 0.999**step)) + 1e-8
-        )
-        scales = np.maximum(LEAST_SCALE, scales - SCALE_RATE * change)
-    pairs = zip(model.trainable_variables, trainable, scales, is_scaled, strict=True)
+            slope = of_step(scales.value, batch, drawn())
+        adam.apply([jnp.nan_to_num(slope)], [scales])
+        scales.assign(jnp.maximum(LEAST_SCALE, scales.value))
+    pairs = zip(
+        model.trainable_variables, trainable, scales.numpy(), is_scaled, strict=True
+    )
     for variable, value, scale, has_scale in pairs:
         if has_scale:
             variable.assign(value * float(scale))

@@ -131,13 +131,12 @@ class Verdict:
     def steps(self, arm: str) -> float | None:
         """Steps to the default's final score, in parts of what the default takes.
 
-        None where the curves were not noted.
+        None where the curves were not noted, or the default ends where it began.
         """
         default, other = self.best(DEFAULT), self.best(arm)
         if min(len(default.curve), len(other.curve)) < 2:
             return None
         needed = default.reaches(default.curve[-1])
-        # A default that ends where it began takes no steps to compare with.
         return other.reaches(default.curve[-1]) / needed if needed else None
 
     def good_rates(self, arm: str) -> int:
